@@ -1,0 +1,52 @@
+"""The user's mistakes, each one line: what was wrong, which value, what is accepted, what to do.
+
+The command line prints that line on stderr and exits with code 2; a program catches `AllMLPError`.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class AllMLPError(Exception):
+    """A mistake in what the user gave; the message is one line and complete."""
+
+
+class UnknownName(AllMLPError):
+    """A name that is in no list (model, recipe, data set, setting, layer)."""
+
+
+class BadSetting(AllMLPError):
+    """A value that a setting does not accept."""
+
+
+class BadData(AllMLPError):
+    """A folder, an image or a label that cannot be used."""
+
+
+class BadCheckpoint(AllMLPError):
+    """A weights file that is truncated, hostile, of another format or of another network."""
+
+
+class CannotWrite(AllMLPError):
+    """A file that could not be written; what stood there before is untouched."""
+
+
+class TrainingStopped(AllMLPError):
+    """Training that cannot go on, for example after a non-finite loss; says what was kept."""
+
+
+class MissingPackage(AllMLPError):
+    """An optional package that is not installed; names the `pip install` line."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> UnknownName:
+    """The error for a `name` that is none of `known`, with the nearest names (at most 5) or the first few."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
+    if near:
+        choice = f"did you mean {' or '.join(near)}?"
+    elif len(names) <= 12:
+        choice = f"accepted: {', '.join(names) or 'none'}"
+    else:
+        choice = f"accepted: {', '.join(names[:8])}, … ({len(names)} in all)"
+    return UnknownName(f"unknown {kind} {name!r}; {choice}{'; ' + hint if hint else ''}")

@@ -1,0 +1,88 @@
+"""gMLP's block (arXiv 2105.08050), as in timm, whose implementation loads trained weights.
+
+    Z = gelu(U LayerNorm(X));  Z1, Z2 = halves of Z's channels
+    Y = X + V (Z1 ⊙ (W LayerNorm(Z2) + b))   W, b along tokens, shared by all channels
+
+The spatial gate starts as a constant 1 (W ≈ 0, b = 1), so each block starts as a plain MLP. The gate's norm keeps
+PyTorch's epsilon 1e-5 where the block's norm has 1e-6: timm's trained weights were made so.
+"""
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field, field_validator
+from torch import nn
+
+from allmlp.models.layers import DropPath, Gelu, LayerNormConfig, NormConfig, build_norm, gelu, mix_tokens
+from allmlp.values import Value
+
+
+class GMLPConfig(Value):
+    """`hidden` is d_ffn: the first linear's width, halved by the gate."""
+
+    kind: Literal["gmlp"] = "gmlp"
+    hidden: int = Field(ge=2)
+    activation: Gelu = "erf"
+    norm: NormConfig = LayerNormConfig()
+    gate_norm: NormConfig = LayerNormConfig(epsilon=1e-5)
+
+    branches: ClassVar[int] = 1
+
+    @field_validator("hidden")
+    @classmethod
+    def _even(cls, hidden: int) -> int:
+        if hidden % 2:
+            raise ValueError("must be even: the gate splits the hidden channels in halves")
+        return hidden
+
+    def macs(self, width: int, tokens: int) -> int:
+        """Multiply-adds of the linear layers for one image (the gate's product is elementwise and not counted)."""
+        half = self.hidden // 2
+        return tokens * width * self.hidden + half * tokens * tokens + tokens * half * width
+
+    def build(self, width: int, grid: tuple[int, int], drop_paths: list[DropPath]) -> "GMLPBlock":
+        return GMLPBlock(self, width, grid, drop_paths)
+
+
+class SpatialGatingUnit(nn.Module):
+    """`(B, S, F) -> (B, S, F/2)`: the first half of the channels times a linear map over tokens of the second half."""
+
+    def __init__(self, hidden: int, tokens: int, norm: NormConfig):
+        super().__init__()
+        self.norm = build_norm(norm, hidden // 2)
+        self.proj = nn.Linear(tokens, tokens)
+
+    def init_own(self, generator: torch.Generator | None = None) -> None:
+        nn.init.normal_(self.proj.weight, std=1e-6, generator=generator)
+        nn.init.ones_(self.proj.bias)
+
+    def forward(self, x_BSF: torch.Tensor) -> torch.Tensor:
+        carrier, gate = x_BSF.chunk(2, dim=-1)
+        return carrier * mix_tokens(self.proj, self.norm(gate))
+
+
+class GatedMlp(nn.Module):
+    """Linear, GELU, spatial gate, linear."""
+
+    def __init__(self, config: GMLPConfig, width: int, tokens: int):
+        super().__init__()
+        self.fc1 = nn.Linear(width, config.hidden)
+        self.act = gelu(config.activation)
+        self.gate = SpatialGatingUnit(config.hidden, tokens, config.gate_norm)
+        self.fc2 = nn.Linear(config.hidden // 2, width)
+
+    def forward(self, x_BSC: torch.Tensor) -> torch.Tensor:
+        return self.fc2(self.gate(self.act(self.fc1(x_BSC))))
+
+
+class GMLPBlock(nn.Module):
+    """`(B, S, C) -> (B, S, C)`: one residual branch in which the gate mixes tokens."""
+
+    def __init__(self, config: GMLPConfig, width: int, grid: tuple[int, int], drop_paths: list[DropPath]):
+        super().__init__()
+        self.norm = build_norm(config.norm, width)
+        self.mlp_channels = GatedMlp(config, width, grid[0] * grid[1])
+        self.drop_path = drop_paths[0]
+
+    def forward(self, x_BSC: torch.Tensor) -> torch.Tensor:
+        return x_BSC + self.drop_path(self.mlp_channels(self.norm(x_BSC)))

@@ -1,0 +1,67 @@
+"""MLP-Mixer's block (arXiv 2105.01601, eq. 1), and timm's gated variant of it.
+
+    U = X + W2 gelu(W1 LayerNorm(X))       along tokens, one MLP shared by all channels
+    Y = U + W4 gelu(W3 LayerNorm(U))       along channels, one MLP shared by all tokens
+
+Both norms run over the channels of each token, before the transposition. The hidden widths D_S and D_C are free
+numbers: D_S is *not* derived from the number of tokens, which keeps the cost linear in it.
+"""
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import nn
+
+from allmlp.models.layers import DropPath, Gelu, GluMlp, LayerNormConfig, Mlp, NormConfig, build_norm, mix_tokens
+from allmlp.values import Value
+
+
+class MixerConfig(Value):
+    """`token_hidden` is D_S, `channel_hidden` is D_C. `gated` is timm's gmixer (no paper): SiLU-gated MLPs."""
+
+    kind: Literal["mixer"] = "mixer"
+    token_hidden: int = Field(ge=1)
+    channel_hidden: int = Field(ge=1)
+    activation: Gelu = "tanh"
+    gated: bool = False
+    norm: NormConfig = LayerNormConfig()
+
+    branches: ClassVar[int] = 2  # residual branches, each with its own drop rate
+
+    @model_validator(mode="after")
+    def _even(self) -> "MixerConfig":
+        if self.gated and (self.token_hidden % 2 or self.channel_hidden % 2):
+            raise ValueError(f"a gated block halves its hidden widths, so {self.token_hidden} and "
+                             f"{self.channel_hidden} must both be even")
+        return self
+
+    def macs(self, width: int, tokens: int) -> int:
+        """Multiply-adds of the linear layers for one image; a gated MLP's second linear sees half of the hidden units."""
+        products = 2 * width * tokens * (self.token_hidden + self.channel_hidden)
+        return products * 3 // 4 if self.gated else products
+
+    def build(self, width: int, grid: tuple[int, int], drop_paths: list[DropPath]) -> "MixerBlock":
+        return MixerBlock(self, width, grid, drop_paths)
+
+
+class MixerBlock(nn.Module):
+    """`(B, S, C) -> (B, S, C)`: token mixing, then channel mixing."""
+
+    def __init__(self, config: MixerConfig, width: int, grid: tuple[int, int], drop_paths: list[DropPath]):
+        super().__init__()
+        tokens = grid[0] * grid[1]
+
+        def mlp(size: int, hidden: int) -> nn.Module:
+            return GluMlp(size, hidden) if config.gated else Mlp(size, hidden, config.activation)
+
+        self.norm1 = build_norm(config.norm, width)
+        self.mlp_tokens = mlp(tokens, config.token_hidden)
+        self.drop_path1 = drop_paths[0]
+        self.norm2 = build_norm(config.norm, width)
+        self.mlp_channels = mlp(width, config.channel_hidden)
+        self.drop_path2 = drop_paths[1]
+
+    def forward(self, x_BSC: torch.Tensor) -> torch.Tensor:
+        x_BSC = x_BSC + self.drop_path1(mix_tokens(self.mlp_tokens, self.norm1(x_BSC)))
+        return x_BSC + self.drop_path2(self.mlp_channels(self.norm2(x_BSC)))

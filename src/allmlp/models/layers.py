@@ -1,0 +1,136 @@
+"""The layers that all families share. Parameter names are timm's (`fc1`, `fc2`, `alpha`, `beta`).
+
+Axes: B batch, S tokens, C channels, F hidden.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from allmlp.values import Value
+
+Gelu = Literal["tanh", "erf"]
+"""Which GELU. "tanh": 0.5x(1 + tanh(sqrt(2/pi)(x + 0.044715x³))), flax's default and so Google's Mixers (MLP-Mixer
+[vj:models_mixer.py]). "erf": x·Φ(x), PyTorch's default and so ResMLP, gMLP and all of timm. They differ by at most
+4.73e-4."""
+
+
+def gelu(kind: Gelu) -> nn.GELU:
+    return nn.GELU(approximate="tanh" if kind == "tanh" else "none")
+
+
+class LayerNormConfig(Value):
+    """LayerNorm over the channels of each token. Flax and timm's mixers use 1e-6, PyTorch's default is 1e-5."""
+
+    kind: Literal["layernorm"] = "layernorm"
+    epsilon: float = Field(1e-6, gt=0)
+
+
+class AffineConfig(Value):
+    """ResMLP's Aff (eq. 1): a scale and a shift per channel, no statistics."""
+
+    kind: Literal["affine"] = "affine"
+
+
+NormConfig = Annotated[LayerNormConfig | AffineConfig, Field(discriminator="kind")]
+
+
+class Affine(nn.Module):
+    """`alpha * x + beta`, per channel; starts as the identity. Shapes `(1, 1, C)` as in timm's state dicts."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.alpha = nn.Parameter(torch.ones(1, 1, width))
+        self.beta = nn.Parameter(torch.zeros(1, 1, width))
+
+    def forward(self, x_BSC: torch.Tensor) -> torch.Tensor:
+        return torch.addcmul(self.beta, self.alpha, x_BSC)
+
+
+def build_norm(config: LayerNormConfig | AffineConfig, width: int) -> nn.Module:
+    return Affine(width) if isinstance(config, AffineConfig) else nn.LayerNorm(width, eps=config.epsilon)
+
+
+class Mlp(nn.Module):
+    """Linear, GELU, linear over the last axis: `(…, width)` to `(…, width)` through `hidden`."""
+
+    def __init__(self, width: int, hidden: int, activation: Gelu):
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.act = gelu(activation)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc2(self.act(self.fc1(x)))
+
+
+class GluMlp(nn.Module):
+    """Gated MLP of timm's gmixer: the first half of the hidden units times SiLU of the second half."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.act = nn.SiLU()
+        self.fc2 = nn.Linear(hidden // 2, width)
+
+    def init_own(self, generator: torch.Generator | None = None) -> None:
+        """The gate starts near silu(1), a constant (timm)."""
+        half = self.fc1.out_features // 2
+        nn.init.normal_(self.fc1.weight[half:], std=1e-6, generator=generator)
+        nn.init.ones_(self.fc1.bias[half:])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        value, gate = self.fc1(x).chunk(2, dim=-1)
+        return self.fc2(value * self.act(gate))
+
+
+def mix_tokens(layer: Callable[[torch.Tensor], torch.Tensor], x_BSC: torch.Tensor) -> torch.Tensor:
+    """Apply a layer that works on the last axis to the tokens: the same weights for every channel."""
+    return layer(x_BSC.transpose(1, 2)).transpose(1, 2)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth of one residual branch: in training, each sample loses the branch with probability `rate`.
+
+    `rescale`: kept branches are divided by `1 - rate` (timm, DeiT); big_vision does not.
+    """
+
+    def __init__(self, rate: float, rescale: bool):
+        super().__init__()
+        self.rate, self.rescale = rate, rescale
+
+    def forward(self, x_BSC: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.rate == 0:
+            return x_BSC
+        keep = torch.empty(x_BSC.shape[0], 1, 1, dtype=x_BSC.dtype, device=x_BSC.device).bernoulli_(1 - self.rate)
+        return x_BSC * (keep / (1 - self.rate) if self.rescale else keep)
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate:g}, rescale={self.rescale}"
+
+
+class StochasticDepth(Value):
+    """How drop rates are spread over the network; the sources disagree:
+
+    - `rule="mlp"`: linear from 0 at the first branch to `rate` at the last (MLP-Mixer, App. B: per MLP);
+    - `rule="block"`, `rescale=False`: block i gets rate·i/(L-1), both branches alike (big_vision);
+    - `rule="constant"`: every block gets `rate` (timm, DeiT and so ResMLP).
+    """
+
+    rate: float = Field(0.0, ge=0, lt=1)
+    rule: Literal["mlp", "block", "constant"] = "constant"
+    rescale: bool = True
+
+    def rates(self, depth: int, branches: int) -> list[list[float]]:
+        """The drop rate of each of `branches` residual branches in each of `depth` blocks."""
+        def rate(block: int, branch: int) -> float:
+            if self.rule == "constant":
+                return self.rate
+            if self.rule == "block":
+                return self.rate * block / max(depth - 1, 1)
+            return self.rate * (block * branches + branch) / max(depth * branches - 1, 1)
+
+        return [[rate(block, branch) for branch in range(branches)] for block in range(depth)]

@@ -1,0 +1,171 @@
+"""Every network by name. Names follow timm: `family_size+patch_resolution`.
+
+Widths, depths and hidden widths: MLP-Mixer Table 1, ResMLP section 3, gMLP Table 1 (through timm). S/8 is in Google's
+GSAM release; S/4, B/8 and B/4 follow the same rule ("size / patch") and have no published result. The networks for 8,
+32, 64 and 96 pixels are our own.
+"""
+
+import fnmatch
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from allmlp.errors import BadSetting, unknown_name
+from allmlp.models.blocks import BlockConfig
+from allmlp.models.blocks.gmlp import GMLPConfig
+from allmlp.models.blocks.mixer import MixerConfig
+from allmlp.models.blocks.resmlp import ResMLPConfig
+from allmlp.models.layers import AffineConfig
+from allmlp.models.model import Model, ModelConfig, build
+from allmlp.preprocess import HALF, IMAGENET_MEAN, IMAGENET_STD, Preprocess
+
+# depth, width C, token hidden D_S, channel hidden D_C
+MIXER_SIZES = {
+    "s": (8, 512, 256, 2048),
+    "b": (12, 768, 384, 3072),
+    "l": (24, 1024, 512, 4096),
+    "h": (32, 1280, 640, 5120),
+    "p": (4, 96, 64, 192),  # pico and tiny: ours
+    "t": (8, 192, 96, 768),
+}
+
+
+def _mixer(size: str, patch: int, image: int, **fields: Any) -> ModelConfig:
+    depth, width, token_hidden, channel_hidden = MIXER_SIZES[size]
+    block = MixerConfig(token_hidden=token_hidden, channel_hidden=channel_hidden)
+    return _square(image, patch, width, depth, block, init="flax", **fields)
+
+
+def _gmixer(depth: int) -> ModelConfig:
+    return _square(224, 16, 384, depth, MixerConfig(token_hidden=384, channel_hidden=1536, gated=True), init="timm")
+
+
+def _resmlp(depth: int, width: int, patch: int, layer_scale: float, image: int = 224) -> ModelConfig:
+    block = ResMLPConfig(channel_hidden=4 * width, layer_scale=layer_scale)
+    return _square(image, patch, width, depth, block, init="deit", norm=AffineConfig())
+
+
+def _gmlp(depth: int, width: int, hidden: int, patch: int = 16, image: int = 224) -> ModelConfig:
+    return _square(image, patch, width, depth, GMLPConfig(hidden=hidden), init="timm")
+
+
+def _square(image: int, patch: int, width: int, depth: int, block: BlockConfig, **fields: Any) -> ModelConfig:
+    return ModelConfig(
+        image_size=(image, image), patch_size=(patch, patch), width=width, depth=depth, blocks=(block,), **fields
+    )
+
+
+VARIANTS: dict[str, ModelConfig] = {
+    "mixer_s32_224": _mixer("s", 32, 224),
+    "mixer_s16_224": _mixer("s", 16, 224),
+    "mixer_s8_224": _mixer("s", 8, 224),
+    "mixer_s4_224": _mixer("s", 4, 224),
+    "mixer_b32_224": _mixer("b", 32, 224),
+    "mixer_b16_224": _mixer("b", 16, 224),
+    "mixer_b8_224": _mixer("b", 8, 224),
+    "mixer_b4_224": _mixer("b", 4, 224),
+    "mixer_l32_224": _mixer("l", 32, 224),
+    "mixer_l16_224": _mixer("l", 16, 224),
+    "mixer_h14_224": _mixer("h", 14, 224),
+    "gmixer_12_224": _gmixer(12),
+    "gmixer_24_224": _gmixer(24),
+    "resmlp_12_224": _resmlp(12, 384, 16, 0.1),
+    "resmlp_12_p32_224": _resmlp(12, 384, 32, 0.1),
+    "resmlp_12_p14_224": _resmlp(12, 384, 14, 0.1),
+    "resmlp_12_p8_224": _resmlp(12, 384, 8, 0.1),
+    "resmlp_24_224": _resmlp(24, 384, 16, 1e-5),
+    "resmlp_36_224": _resmlp(36, 384, 16, 1e-6),
+    "resmlp_big_24_224": _resmlp(24, 768, 8, 1e-6),  # the published "B24" checkpoint is the patch-8 network
+    "resmlp_big_24_p16_224": _resmlp(24, 768, 16, 1e-6),  # its LayerScale start is not published
+    "gmlp_ti16_224": _gmlp(30, 128, 768),
+    "gmlp_s16_224": _gmlp(30, 256, 1536),
+    "gmlp_b16_224": _gmlp(30, 512, 3072),
+    "mixer_s4_32": _mixer("s", 4, 32),
+    "mixer_p2_8": _mixer("p", 2, 8),
+    "mixer_t4_32": _mixer("t", 4, 32),
+    "mixer_t8_64": _mixer("t", 8, 64),
+    "mixer_t8_96": _mixer("t", 8, 96),
+    "mixer_t16_224": _mixer("t", 16, 224),
+    "resmlp_p2_8": _resmlp(4, 96, 2, 0.1, image=8),
+    "gmlp_p2_8": _gmlp(6, 96, 384, patch=2, image=8),
+}
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of all networks that match a shell pattern, in the order of the table above."""
+    return [name for name in VARIANTS if fnmatch.fnmatch(name, pattern)]
+
+
+def default_preprocess(name: str, config: ModelConfig) -> Preprocess:
+    """How the published weights of this family want their images: ResMLP and gmixer ImageNet's mean and deviation,
+    the others [-1, 1]. ResMLP's own evaluation crops at 0.9 (timm at 0.875), Mixer's and gMLP's at 0.875."""
+    imagenet = name.startswith(("resmlp", "gmixer"))
+    return Preprocess(
+        image_size=config.image_size,
+        crop_ratio=0.9 if name.startswith("resmlp") else 0.875,
+        mean=IMAGENET_MEAN if imagenet else HALF,
+        std=IMAGENET_STD if imagenet else HALF,
+        channels=1 if config.in_channels == 1 else 3,
+    )
+
+
+def model_config(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    image_size: int | Sequence[int] | None = None,
+    patch_size: int | Sequence[int] | None = None,
+    in_channels: int | None = None,
+    stochastic_depth: float | None = None,
+) -> ModelConfig:
+    """The config of a named network, changed where an argument says so. An int size means a square.
+
+    Raises `UnknownName`, or `BadSetting` where the result makes no network (an image not divisible by the patch).
+    """
+    if name not in VARIANTS:
+        raise unknown_name("model", name, VARIANTS, "`allmlp models` lists them")
+    config = VARIANTS[name]
+    changes: dict[str, Any] = {
+        "num_classes": num_classes,
+        "image_size": None if image_size is None else _pair("image_size", image_size),
+        "patch_size": None if patch_size is None else _pair("patch_size", patch_size),
+        "in_channels": in_channels,
+    }
+    if stochastic_depth is not None:
+        changes["stochastic_depth"] = config.stochastic_depth.with_(rate=stochastic_depth)
+    return config.with_(**{key: value for key, value in changes.items() if value is not None})
+
+
+def create_model(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    image_size: int | Sequence[int] | None = None,
+    patch_size: int | Sequence[int] | None = None,
+    in_channels: int | None = None,
+    stochastic_depth: float | None = None,
+    classes: Sequence[str] | None = None,
+    seed: int | None = None,
+) -> Model:
+    """A named network with fresh weights, in evaluation mode, float32 on the CPU.
+
+    `num_classes` 0 means no head; sizes are pixels, (height, width) or one number; `seed` fixes the weights (None:
+    torch's global generator). Raises `UnknownName` (with the nearest names) and `BadSetting`.
+    """
+    if num_classes is None and classes is not None:
+        num_classes = len(classes)
+    config = model_config(name, num_classes=num_classes, image_size=image_size, patch_size=patch_size,
+                          in_channels=in_channels, stochastic_depth=stochastic_depth)
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    return build(config, default_preprocess(name, config), classes, generator).eval()
+
+
+def _pair(what: str, size: int | Sequence[int]) -> tuple[int, int]:
+    if isinstance(size, int):
+        return size, size
+    if len(size) != 2:
+        raise BadSetting(f"{what} {tuple(size)!r}: give one number or (height, width)")
+    return int(size[0]), int(size[1])
+
+

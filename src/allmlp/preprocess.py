@@ -1,0 +1,120 @@
+"""From an image to what a network takes: one value, the same in evaluation, prediction, serving and export.
+
+The uint8 side is always RGB `(H, W, 3)`; the float side is `(3, H, W)` (or `(1, H, W)` for networks with one input
+channel), scaled to [0, 1], then `(x - mean) / std`.
+
+Geometry follows torchvision's `Resize` and `CenterCrop` on PIL images (antialiased), to the pixel. The published
+evaluations differ, so each is a `resize` mode:
+- "shorter": shorter side to `size / crop_ratio`, central crop (timm 0.875, ResMLP 0.9, Mixer paper Table 3);
+- "squash_crop": both sides to `size / crop_ratio` ignoring the aspect, central crop (Mixer paper Table 2, App. C);
+- "squash": straight to the size, no crop (vision_transformer's evaluation; few-shot at small sizes).
+"""
+
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pydantic
+
+from allmlp.errors import BadData
+from allmlp.values import Value
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+HALF = (0.5, 0.5, 0.5)  # Google's Mixers: values in [-1, 1]
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # ResMLP
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as PIL's mode "L"
+
+
+class Preprocess(Value):
+    """How an image becomes a network input. `image_size` is (height, width) in pixels."""
+
+    image_size: tuple[int, int]
+    resize: Literal["shorter", "squash_crop", "squash"] = "shorter"
+    crop_ratio: float = pydantic.Field(0.875, gt=0, le=1)
+    interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
+    mean: tuple[float, float, float] = HALF
+    std: tuple[float, float, float] = HALF
+    channels: Literal[1, 3] = 3
+
+    @pydantic.field_validator("image_size")
+    @classmethod
+    def _positive(cls, size: tuple[int, int]) -> tuple[int, int]:
+        if min(size) < 1:
+            raise ValueError("both sides must be at least 1 pixel")
+        return size
+
+    @pydantic.field_validator("std")
+    @classmethod
+    def _nonzero(cls, std: tuple[float, float, float]) -> tuple[float, float, float]:
+        if min(std) <= 0:
+            raise ValueError("must be positive")
+        return std
+
+
+def fit(image: "Image.Image | np.ndarray", preprocess: Preprocess) -> np.ndarray:
+    """Resize and crop an RGB image of any size to uint8 `(H, W, 3)`.
+
+    `image`: PIL in mode RGB, or uint8 `(h, w, 3)`. An image that has the size already is returned unchanged.
+    Raises `BadData` for an array of another shape or dtype.
+    """
+    from PIL import Image
+
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise BadData(f"an image array must be uint8 (H, W, 3), not {image.dtype} {image.shape}")
+        image = Image.fromarray(image)
+    height, width = preprocess.image_size
+    if image.size == (width, height):
+        return np.asarray(image)
+    resample = Image.Resampling[preprocess.interpolation.upper()]
+    target_width, target_height = resized_size(image.size, preprocess)
+    image = image.resize((target_width, target_height), resample)
+    left, top = round((target_width - width) / 2), round((target_height - height) / 2)
+    return np.asarray(image.crop((left, top, left + width, top + height)))
+
+
+def resized_size(size: tuple[int, int], preprocess: Preprocess) -> tuple[int, int]:
+    """(width, height) an image of `size` (width, height) is resized to before the central crop."""
+    height, width = preprocess.image_size
+    if preprocess.resize == "squash":
+        return width, height
+    # A margin of up to 1e-6 pixel: 224 / 0.875 must be 256 and 224 / 0.9 must be 248, whatever the rounding.
+    box_width, box_height = (math.floor(side / preprocess.crop_ratio + 1e-6) for side in (width, height))
+    if preprocess.resize == "squash_crop":
+        return box_width, box_height
+    # The image covers the box: for a square box, the shorter side becomes the box's side and the longer one is cut
+    # to an integer, as torchvision does.
+    if box_width * size[1] >= box_height * size[0]:
+        return box_width, int(box_width * size[1] / size[0])
+    return int(box_height * size[0] / size[1]), box_height
+
+
+def normalise(images: "torch.Tensor", preprocess: Preprocess) -> "torch.Tensor":
+    """uint8 (or float in [0, 255]) `(N, 3, H, W)` to the network's float32 `(N, channels, H, W)`, on any device."""
+    import torch
+
+    x = images.to(torch.float32) / 255
+    if preprocess.channels == 1:
+        luma = torch.tensor(LUMA, device=x.device).view(1, 3, 1, 1)
+        mean, std = (torch.tensor([sum(w * v for w, v in zip(LUMA, values, strict=True))], device=x.device)
+                     for values in (preprocess.mean, preprocess.std))
+        x = (x * luma).sum(1, keepdim=True)
+    else:
+        mean, std = (torch.tensor(values, device=x.device) for values in (preprocess.mean, preprocess.std))
+    return (x - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
+
+
+def to_network_input(images: Any, preprocess: Preprocess, device: str = "cpu") -> "torch.Tensor":
+    """A batch uint8 `(N, H, W, 3)` (numpy or torch) of the right size to normalised floats on `device`."""
+    import torch
+
+    images = torch.as_tensor(images).to(device)
+    if images.dtype != torch.uint8 or images.ndim != 4 or tuple(images.shape[1:]) != (*preprocess.image_size, 3):
+        raise BadData(f"expected uint8 (N, {preprocess.image_size[0]}, {preprocess.image_size[1]}, 3), "
+                      f"got {images.dtype} {tuple(images.shape)}")
+    return normalise(images.permute(0, 3, 1, 2), preprocess)

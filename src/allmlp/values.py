@@ -1,0 +1,78 @@
+"""What all our configuration values share: frozen, an unknown field is an error, JSON there and back."""
+
+import json
+import typing
+from typing import Any, Self
+
+import pydantic
+
+from allmlp.errors import BadSetting, unknown_name
+
+
+class Value(pydantic.BaseModel):
+    """A frozen value; two with equal fields are equal. Raises `BadSetting` where pydantic would raise its own error."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    def __init__(self, **fields: Any):
+        try:
+            super().__init__(**fields)
+        except pydantic.ValidationError as error:
+            raise _one_line(type(self), error) from None
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """The value written by `to_json`. Raises `BadSetting` for anything else."""
+        try:
+            return cls.model_validate_json(text)
+        except pydantic.ValidationError as error:
+            raise _one_line(cls, error) from None
+
+    def to_json(self, indent: int | None = None) -> str:
+        return self.model_dump_json(indent=indent)
+
+    def with_(self, **fields: Any) -> Self:
+        """A copy with some fields replaced, validated like a new value."""
+        return type(self)(**{**{name: getattr(self, name) for name in type(self).model_fields}, **fields})
+
+
+def with_dotted(value: Value, path: str, text: str) -> Value:
+    """`value` with the field at a dotted `path` (`"optimizer.learning_rate"`) set from `text`.
+
+    `text` is read as JSON where it is JSON (numbers, true, null, lists), as a string otherwise.
+    Raises `UnknownName` for a path that leads nowhere and `BadSetting` for a value that is not accepted there.
+    """
+    name, _, rest = path.partition(".")
+    fields = type(value).model_fields
+    if name not in fields:
+        raise unknown_name(f"setting of {type(value).__name__.lower()}", name, fields)
+    inner = getattr(value, name)
+    if rest:
+        if inner is None:  # an optional group that is off: setting one of its fields turns it on
+            inner = next((kind() for kind in typing.get_args(fields[name].annotation) if _is_value(kind)), None)
+        if not isinstance(inner, Value):
+            raise BadSetting(f"setting {path!r}: {name!r} has no fields of its own (its value is {inner!r})")
+        return value.with_(**{name: with_dotted(inner, rest, text)})
+    return value.with_(**{name: _parse(text)})
+
+
+def _is_value(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Value)
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None if text == "none" else text
+
+
+def _one_line(kind: type, error: pydantic.ValidationError) -> BadSetting:
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        fields = kind.model_fields if len(first["loc"]) == 1 else ()
+        return BadSetting(str(unknown_name(f"setting of {kind.__name__.lower()}", str(first["loc"][-1]), fields)))
+    message = first["msg"].removeprefix("Value error, ")
+    got = "" if first["type"] in ("missing", "value_error") else f" (got {first['input']!r})"
+    return BadSetting(f"{kind.__name__.lower()}{': ' + where if where else ''}: {message}{got}")
