@@ -18,7 +18,7 @@ _HOME = {
     "train": "allmlp.train",
 }
 
-__all__ = list(_HOME)  # noqa: PLE0605
+__all__ = list(_HOME)
 
 if TYPE_CHECKING:
     from allmlp.backends import load_predictor
