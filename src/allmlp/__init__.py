@@ -5,6 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "AllMLPError",
+    "ModelConfig",
+    "Preprocess",
+    "Recipe",
+    "create_model",
+    "list_models",
+    "load",
+    "load_predictor",
+    "save",
+]
+
 _HOME = {
     "AllMLPError": "allmlp.errors",
     "Preprocess": "allmlp.preprocess",
@@ -15,10 +27,7 @@ _HOME = {
     "load": "allmlp.checkpoint",
     "load_predictor": "allmlp.backends",
     "save": "allmlp.checkpoint",
-    "train": "allmlp.train",
 }
-
-__all__ = list(_HOME)
 
 if TYPE_CHECKING:
     from allmlp.backends import load_predictor
@@ -28,7 +37,6 @@ if TYPE_CHECKING:
     from allmlp.models.variants import create_model, list_models
     from allmlp.preprocess import Preprocess
     from allmlp.recipe import Recipe
-    from allmlp.train import train
 
 
 def __getattr__(name: str) -> Any:

@@ -1,23 +1,25 @@
 """Our checkpoint: one safetensors file with weights, config, preprocessing, class names and provenance.
 
 The metadata has one entry, "allmlp", a JSON object:
-    {"format": 1, "config": …, "preprocess": …, "classes": […] or null, "provenance": {…}}
+    {"format": 1, "config": …, "preprocess": …, "classes": […] or null,
+     "output": "softmax" or "sigmoid", "provenance": {…}}
 Writing is atomic and nothing is ever unpickled (`files.py`).
 """
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import allmlp
-from allmlp.errors import AllMLPError, BadCheckpoint
-from allmlp.files import load_tensors, read_metadata, save_tensors, write_text_atomically
+from allmlp.errors import AllMLPError, BadCheckpoint, BadSetting
+from allmlp.files import load_tensors, read_metadata, save_tensors
 from allmlp.models.model import Model, ModelConfig
 from allmlp.preprocess import Preprocess
+from allmlp.weights.formats import is_foreign, load_foreign
 
 FORMAT = 1
 CHECKPOINT_NAMES = ("best.safetensors", "last.safetensors")  # of a run folder, in the order of preference
@@ -30,18 +32,23 @@ def save(model: Model, path: str | os.PathLike, provenance: Mapping[str, Any] | 
         "config": json.loads(model.config.to_json()),
         "preprocess": json.loads(model.preprocess.to_json()),
         "classes": None if model.classes is None else list(model.classes),
+        "output": model.output,
         "provenance": {"allmlp": allmlp.__version__, **(provenance or {})},
     }
     save_tensors(model.state_dict(), path, {"allmlp": json.dumps(about)})
 
 
-def load(path: str | os.PathLike, device: str = "cpu") -> Model:
-    """The model of a checkpoint file, or of a run folder (its best, else its last), in evaluation mode.
+def load(path: str | os.PathLike, device: str = "cpu", image_size: int | Sequence[int] | None = None) -> Model:
+    """The model of a weights file, or of a run folder (its best, else its last), in evaluation mode.
 
+    A file that allmlp did not write (Google's .npz, Facebook's and timm's .pth, timm's .safetensors) is told by its
+    content. `image_size`: pixels, (height, width) or one number; for such a file where its shapes leave it open.
     Raises `BadCheckpoint` in one line for a file that is missing, truncated, of another format, or whose tensors do
     not fit its config (named). No code in the file is run.
     """
     path = find_checkpoint(path)
+    if is_foreign(path):
+        return load_foreign(path, image_size).to(device)
     tensors, metadata = load_tensors(path, device)
     about = _about(path, metadata)
     try:
@@ -49,9 +56,12 @@ def load(path: str | os.PathLike, device: str = "cpu") -> Model:
         preprocess = Preprocess.from_json(json.dumps(about["preprocess"]))
         classes = about.get("classes")
         with torch.device("meta"):
-            model = Model(config, preprocess, classes)
+            model = Model(config, preprocess, classes, about.get("output", "softmax"))
     except (AllMLPError, KeyError, TypeError) as error:
         raise BadCheckpoint(f"{path}: the network it describes cannot be built: {error}") from None
+    wanted = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if wanted is not None and tuple(wanted) != config.image_size:
+        raise BadSetting(f"image_size {tuple(wanted)}: {path} is a network for {config.image_size}; leave it out")
     if classes is not None and len(classes) != config.num_classes:
         raise BadCheckpoint(f"{path}: {len(classes)} class names for {config.num_classes} classes")
     check_tensors(tensors, model.state_dict(), str(path))
@@ -65,7 +75,7 @@ def find_checkpoint(path: str | os.PathLike) -> Path:
     if path.is_dir():
         found = [path / name for name in CHECKPOINT_NAMES if (path / name).is_file()]
         if not found:
-            raise BadCheckpoint(f"{path}: a folder without {' or '.join(CHECKPOINT_NAMES)}; give a run folder or a file")
+            raise BadCheckpoint(f"{path}: a folder without {' or '.join(CHECKPOINT_NAMES)}; give a run folder")
         return found[0]
     if not path.exists():
         raise BadCheckpoint(f"{path}: no such file; give a checkpoint (.safetensors) or a run folder")
@@ -95,7 +105,7 @@ def check_tensors(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, to
 
 def _about(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     if "allmlp" not in metadata:
-        raise BadCheckpoint(f"{path}: a safetensors file, but not one that allmlp wrote (it does not say which network)")
+        raise BadCheckpoint(f"{path}: safetensors, but not written by allmlp (it does not say which network)")
     try:
         about = json.loads(metadata["allmlp"])
         number = about["format"]

@@ -7,10 +7,11 @@ what stood there before.
 import os
 import platform
 import secrets
+import stat
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from allmlp.errors import BadCheckpoint, CannotWrite
 
@@ -41,14 +42,26 @@ def load_tensors(path: str | os.PathLike, device: str = "cpu") -> "tuple[dict[st
                             "it may be truncated: copy it again") from None
 
 
-def read_metadata(path: str | os.PathLike) -> dict[str, str]:
-    """The metadata of a safetensors file; reads the header only. Raises `BadCheckpoint` for anything else."""
+def open_regular(path: str | os.PathLike) -> BinaryIO:
+    """Open a file of weights for reading. Raises `BadCheckpoint` for anything but a regular file; a pipe never waits.
+
+    A symbolic link is followed, to a regular file only: the Hub's cache consists of links, and reading writes nothing.
+    """
     try:
-        size = os.path.getsize(path)
-        with open(path, "rb") as file:
-            start = file.read(8)
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except OSError as error:
         raise BadCheckpoint(f"{path}: cannot be read: {error.strerror or error}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise BadCheckpoint(f"{path}: not a regular file (a folder, a pipe or a device); give a file of weights")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_metadata(path: str | os.PathLike) -> dict[str, str]:
+    """The metadata of a safetensors file; reads the header only. Raises `BadCheckpoint` for anything else."""
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        start = file.read(8)
     if start[:2] == b"PK":
         raise BadCheckpoint(f"{path}: a zip archive (.pth or .npz), not an allmlp checkpoint (.safetensors)")
     if start[:1] == b"\x80":
@@ -79,6 +92,7 @@ def write_atomically(path: str | os.PathLike, write: Callable[[str], None]) -> N
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(str(temporary))
+        os.chmod(temporary, 0o666 & ~_umask())  # safetensors creates files that only the owner may read
         descriptor = os.open(temporary, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -102,6 +116,12 @@ def write_atomically(path: str | os.PathLike, write: Callable[[str], None]) -> N
 def write_text_atomically(path: str | os.PathLike, text: str) -> None:
     """The same for a text file in UTF-8."""
     write_atomically(path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8") and None)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _short(error: Exception) -> str:

@@ -35,7 +35,7 @@ class Preprocess(Value):
 
     image_size: tuple[int, int]
     resize: Literal["shorter", "squash_crop", "squash"] = "shorter"
-    crop_ratio: float = pydantic.Field(0.875, gt=0, le=1)
+    crop_ratio: float = pydantic.Field(default=0.875, gt=0, le=1)
     interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
     mean: tuple[float, float, float] = HALF
     std: tuple[float, float, float] = HALF
@@ -67,15 +67,17 @@ def fit(image: "Image.Image | np.ndarray", preprocess: Preprocess) -> np.ndarray
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise BadData(f"an image array must be uint8 (H, W, 3), not {image.dtype} {image.shape}")
-        image = Image.fromarray(image)
+        picture = Image.fromarray(image)
+    else:
+        picture = image
     height, width = preprocess.image_size
-    if image.size == (width, height):
-        return np.asarray(image)
+    if picture.size == (width, height):
+        return np.asarray(picture)
     resample = Image.Resampling[preprocess.interpolation.upper()]
-    target_width, target_height = resized_size(image.size, preprocess)
-    image = image.resize((target_width, target_height), resample)
+    target_width, target_height = resized_size(picture.size, preprocess)
+    picture = picture.resize((target_width, target_height), resample)
     left, top = round((target_width - width) / 2), round((target_height - height) / 2)
-    return np.asarray(image.crop((left, top, left + width, top + height)))
+    return np.asarray(picture.crop((left, top, left + width, top + height)))
 
 
 def resized_size(size: tuple[int, int], preprocess: Preprocess) -> tuple[int, int]:
@@ -113,6 +115,8 @@ def to_network_input(images: Any, preprocess: Preprocess, device: str = "cpu") -
     """A batch uint8 `(N, H, W, 3)` (numpy or torch) of the right size to normalised floats on `device`."""
     import torch
 
+    if isinstance(images, np.ndarray):  # torch warns of arrays that cannot be written, as `fit` makes them
+        images = np.require(images, requirements="W")
     images = torch.as_tensor(images).to(device)
     if images.dtype != torch.uint8 or images.ndim != 4 or tuple(images.shape[1:]) != (*preprocess.image_size, 3):
         raise BadData(f"expected uint8 (N, {preprocess.image_size[0]}, {preprocess.image_size[1]}, 3), "

@@ -9,7 +9,6 @@ from typing import Literal
 import pydantic
 from pydantic import Field
 
-from allmlp.preprocess import HALF
 from allmlp.values import Value
 
 
@@ -17,55 +16,55 @@ class Affine(Value):
     """A random affine map per image, drawn uniformly: +-`degrees`, +-`translate` (of the side), 1 +- `scale`, +-`shear`
     (degrees). Done for a whole batch on the device, for images of one size (digits)."""
 
-    degrees: float = Field(0.0, ge=0, le=180)
-    translate: float = Field(0.0, ge=0, le=1)
-    scale: float = Field(0.0, ge=0, lt=1)
-    shear: float = Field(0.0, ge=0, lt=90)
+    degrees: float = Field(default=0.0, ge=0, le=180)
+    translate: float = Field(default=0.0, ge=0, le=1)
+    scale: float = Field(default=0.0, ge=0, lt=1)
+    shear: float = Field(default=0.0, ge=0, lt=90)
 
 
 class Augment(Value):
-    """What is done to training images. Per image (torchvision transforms v2), then per batch (affine, mixup, cutmix)."""
+    """What is done to training images. Per image (torchvision transforms v2), then per batch."""
 
     random_resized_crop: tuple[float, float] | None = None  # area range, e.g. (0.05, 1.0); None: evaluation geometry
-    horizontal_flip: float = Field(0.0, ge=0, le=1)  # probability; digits and text must not be flipped
-    rand_augment: int = Field(0, ge=0)  # number of operations per image
-    rand_augment_magnitude: int = Field(9, ge=0, le=30)  # torchvision's scale of 31 bins (not Google's 0..10)
-    random_erasing: float = Field(0.0, ge=0, le=1)  # probability
+    horizontal_flip: float = Field(default=0.0, ge=0, le=1)  # probability; digits and text must not be flipped
+    rand_augment: int = Field(default=0, ge=0)  # number of operations per image
+    rand_augment_magnitude: int = Field(default=9, ge=0, le=30)  # torchvision's scale of 31 bins (not Google's 0..10)
+    random_erasing: float = Field(default=0.0, ge=0, le=1)  # probability
     affine: Affine | None = None
-    mixup: float = Field(0.0, ge=0)  # Beta(a, a); 0: off
-    cutmix: float = Field(0.0, ge=0)
-    cutmix_probability: float = Field(0.5, ge=0, le=1)  # of cutmix where both are on
+    mixup: float = Field(default=0.0, ge=0)  # Beta(a, a); 0: off
+    cutmix: float = Field(default=0.0, ge=0)
+    cutmix_probability: float = Field(default=0.5, ge=0, le=1)  # of cutmix where both are on
 
 
 class Optimizer(Value):
-    """`weight_decay` is decoupled and multiplied by the learning rate, as in torch's AdamW; SGD adds it to the gradient.
+    """`weight_decay` is decoupled and multiplied by the learning rate (torch's AdamW); SGD adds it to the gradient.
 
     Decayed are tensors of two or more dimensions that carry a product (kernels): never biases, norms, LayerScale.
     """
 
     name: Literal["adamw", "adam", "sgd", "lamb"] = "adamw"
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.05, ge=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)
-    epsilon: float = Field(1e-8, gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)  # sgd only
-    clip_norm: float | None = Field(1.0, gt=0)  # global norm of all gradients
+    epsilon: float = Field(default=1e-8, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)  # sgd only
+    clip_norm: float | None = Field(default=1.0, gt=0)  # global norm of all gradients
 
 
 class Schedule(Value):
     """Linear warm-up from 0, then decay to `final_factor` of the peak at the last step."""
 
-    epochs: float = Field(100, gt=0)
-    warmup_epochs: float = Field(5, ge=0)
+    epochs: float = Field(default=100, gt=0)
+    warmup_epochs: float = Field(default=5, ge=0)
     decay: Literal["cosine", "linear", "constant"] = "cosine"
-    final_factor: float = Field(0.0, ge=0, le=1)
+    final_factor: float = Field(default=0.0, ge=0, le=1)
 
 
 class Loss(Value):
     """`softmax`: one class per image. `sigmoid`: each class for itself (one or several labels), summed over classes."""
 
     kind: Literal["softmax", "sigmoid"] = "softmax"
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     class_weights: Literal["none", "balanced"] = "none"  # balanced: N / (K * images of the class)
 
 
@@ -84,25 +83,24 @@ class Recipe(Value):
     """One training run, complete."""
 
     name: str
-    model: str  # a name of `allmlp models`, or a checkpoint to start from
+    model: str  # a name of `allmlp models`
     data: str = "digits"
-    image_size: tuple[int, int] | None = None  # None: the model's own
-    mean: tuple[float, float, float] = HALF
-    std: tuple[float, float, float] = HALF
-    crop_ratio: float = Field(0.875, gt=0, le=1)  # of evaluation images
-    interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
+    init: str | None = None  # a checkpoint whose weights training starts from; None: fresh weights
+    image_size: tuple[int, int] | None = None  # None, here and below: the model's own
+    crop_ratio: float | None = Field(default=None, gt=0, le=1)  # of evaluation images
+    interpolation: Literal["bicubic", "bilinear", "nearest"] | None = None
     augment: Augment = Augment()
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     loss: Loss = Loss()
-    batch_size: int = Field(128, ge=1)  # images per optimizer step
-    gradient_accumulation: int = Field(1, ge=1)  # parts a batch is computed in
-    stochastic_depth: float | None = Field(None, ge=0, lt=1)  # None: the model's own
-    ema_decay: float | None = Field(None, gt=0, lt=1)  # exponential moving average of the weights, evaluated and saved
+    batch_size: int = Field(default=128, ge=1)  # images per optimizer step
+    gradient_accumulation: int = Field(default=1, ge=1)  # parts a batch is computed in
+    stochastic_depth: float | None = Field(default=None, ge=0, lt=1)  # None: the model's own
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)  # moving average of the weights, evaluated and saved
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast
     freeze_backbone: bool = False  # a linear probe: only the head learns
-    early_stopping_epochs: int | None = Field(None, ge=1)  # without a better validation accuracy
-    seed: int = Field(0, ge=0)
+    early_stopping_epochs: int | None = Field(default=None, ge=1)  # without a better validation accuracy
+    seed: int = Field(default=0, ge=0)
     expected: Expected | None = None
 
     @pydantic.model_validator(mode="after")

@@ -5,7 +5,7 @@ code. So far there is one backend, PyTorch.
 """
 
 import os
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -17,6 +17,7 @@ class Predictor(Protocol):
 
     preprocess: Preprocess  # use `preprocess.fit` to bring an image to the right size
     classes: tuple[str, ...] | None
+    output: Literal["softmax", "sigmoid"]  # how logits become probabilities
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """uint8 `(N, H, W, 3)` to float32 logits `(N, K)`. N may be anything, 0 too. Raises `BadData`."""

@@ -7,7 +7,7 @@ import torch
 
 from allmlp import checkpoint
 from allmlp.errors import BadSetting
-from allmlp.models.model import Model
+from allmlp.models.model import Model, Output
 from allmlp.preprocess import Preprocess, to_network_input
 
 MAX_BATCH = 256  # larger requests are computed in parts, to bound memory
@@ -20,6 +20,7 @@ class PyTorchPredictor:
         self.model = model
         self.preprocess: Preprocess = model.preprocess
         self.classes = model.classes
+        self.output: Output = model.output
         self.max_batch = max_batch
 
     def __call__(self, images: np.ndarray) -> np.ndarray:

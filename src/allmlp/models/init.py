@@ -4,7 +4,7 @@
 |---|---|---|---|---|
 | flax | lecun normal; 0 | lecun normal; 0 | 0; `head_bias` | Google's Mixers: flax defaults, head zero |
 | timm | xavier uniform; N(0, 1e-6) in MLPs, else 0 | lecun normal; 0 | 0; `head_bias` | timm's mlp_mixer.py |
-| deit | normal(0.02) cut at ±2; 0 | PyTorch's default | like linear | DeiT's resmlp_models.py |
+| deit | normal(0.02) cut at ±2; 0 | PyTorch's default | like linear; `head_bias` | DeiT's resmlp_models.py |
 
 Norms and Aff start as the identity. LayerScale, the spatial gate and the SiLU gate have their own start (`init_own`).
 lecun normal: variance 1/fan_in from a normal cut at ±2σ; the cut shrinks the deviation by 0.8796…, so σ is enlarged.
@@ -34,34 +34,56 @@ def initialise(
         elif isinstance(module, Affine):
             nn.init.ones_(module.alpha)
             nn.init.zeros_(module.beta)
-        elif isinstance(module, (nn.Linear, nn.Conv2d)):
-            if name == "head" and scheme != "deit":
-                nn.init.zeros_(module.weight)
-                nn.init.constant_(module.bias, head_bias)
-            else:
-                _kernel(module, scheme, in_mlp="mlp" in name, generator=generator)
+        elif isinstance(module, nn.Conv2d):
+            _stem(module, scheme, generator)
+        elif isinstance(module, nn.Linear) and name == "head":
+            _head(module, scheme, head_bias, generator)
+        elif isinstance(module, nn.Linear):
+            _linear(module, scheme, "mlp" in name, generator)
     for module in model.modules():  # after their children, whose start they override
-        if hasattr(module, "init_own"):
+        own = getattr(module, "init_own", None)
+        if own is not None:
             with torch.no_grad():
-                module.init_own(generator)
+                own(generator)
 
 
-def _kernel(module: nn.Linear | nn.Conv2d, scheme: InitScheme, in_mlp: bool, generator: torch.Generator | None) -> None:
-    is_stem = isinstance(module, nn.Conv2d)
-    if scheme == "deit" and is_stem:
-        fan_in = module.weight[0].numel()
-        bound = 1 / math.sqrt(fan_in)  # PyTorch's Conv2d: kaiming uniform with a = sqrt(5), which is this bound
-        nn.init.uniform_(module.weight, -bound, bound, generator=generator)
-        nn.init.uniform_(module.bias, -bound, bound, generator=generator)
-        return
+def _stem(conv: nn.Conv2d, scheme: InitScheme, generator: torch.Generator | None) -> None:
+    fan_in = conv.weight[0].numel()
     if scheme == "deit":
-        nn.init.trunc_normal_(module.weight, std=0.02, generator=generator)
-    elif scheme == "flax" or is_stem:
-        std = math.sqrt(1 / module.weight[0].numel()) / TRUNCATED_STD
-        nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std, generator=generator)
+        bound = 1 / math.sqrt(fan_in)  # PyTorch's Conv2d: kaiming uniform with a = sqrt(5), which is this bound
+        nn.init.uniform_(conv.weight, -bound, bound, generator=generator)
+        nn.init.uniform_(_bias(conv), -bound, bound, generator=generator)
     else:
-        nn.init.xavier_uniform_(module.weight, generator=generator)
-    if scheme == "timm" and in_mlp and not is_stem:
-        nn.init.normal_(module.bias, std=1e-6, generator=generator)
+        _lecun_normal(conv.weight, fan_in, generator)
+        nn.init.zeros_(_bias(conv))
+
+
+def _linear(linear: nn.Linear, scheme: InitScheme, in_mlp: bool, generator: torch.Generator | None) -> None:
+    if scheme == "flax":
+        _lecun_normal(linear.weight, linear.in_features, generator)
+    elif scheme == "timm":
+        nn.init.xavier_uniform_(linear.weight, generator=generator)
     else:
-        nn.init.zeros_(module.bias)
+        nn.init.trunc_normal_(linear.weight, std=0.02, generator=generator)
+    if scheme == "timm" and in_mlp:
+        nn.init.normal_(linear.bias, std=1e-6, generator=generator)
+    else:
+        nn.init.zeros_(linear.bias)
+
+
+def _head(linear: nn.Linear, scheme: InitScheme, bias: float, generator: torch.Generator | None) -> None:
+    if scheme == "deit":
+        _linear(linear, scheme, False, generator)
+    else:
+        nn.init.zeros_(linear.weight)
+    nn.init.constant_(linear.bias, bias)
+
+
+def _lecun_normal(weight: torch.Tensor, fan_in: int, generator: torch.Generator | None) -> None:
+    std = math.sqrt(1 / fan_in) / TRUNCATED_STD
+    nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std, generator=generator)
+
+
+def _bias(layer: nn.Conv2d) -> torch.Tensor:
+    assert layer.bias is not None, "every layer of these networks has a bias"
+    return layer.bias

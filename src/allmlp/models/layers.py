@@ -3,8 +3,8 @@
 Axes: B batch, S tokens, C channels, F hidden.
 """
 
-from collections.abc import Callable
-from typing import Annotated, Literal
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -22,11 +22,18 @@ def gelu(kind: Gelu) -> nn.GELU:
     return nn.GELU(approximate="tanh" if kind == "tanh" else "none")
 
 
+class Macs(NamedTuple):
+    """Multiply-adds of a block's linear layers for one image, by what they mix."""
+
+    token_mixing: int
+    channel_mixing: int
+
+
 class LayerNormConfig(Value):
     """LayerNorm over the channels of each token. Flax and timm's mixers use 1e-6, PyTorch's default is 1e-5."""
 
     kind: Literal["layernorm"] = "layernorm"
-    epsilon: float = Field(1e-6, gt=0)
+    epsilon: float = Field(default=1e-6, gt=0)
 
 
 class AffineConfig(Value):
@@ -68,7 +75,7 @@ class Mlp(nn.Module):
 
 
 class GluMlp(nn.Module):
-    """Gated MLP of timm's gmixer: the first half of the hidden units times SiLU of the second half."""
+    """SwiGLU, the gated MLP of timm's gmixer: the first half of the hidden units times SiLU of the second half."""
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
@@ -120,17 +127,17 @@ class StochasticDepth(Value):
     - `rule="constant"`: every block gets `rate` (timm, DeiT and so ResMLP).
     """
 
-    rate: float = Field(0.0, ge=0, lt=1)
+    rate: float = Field(default=0.0, ge=0, lt=1)
     rule: Literal["mlp", "block", "constant"] = "constant"
     rescale: bool = True
 
-    def rates(self, depth: int, branches: int) -> list[list[float]]:
-        """The drop rate of each of `branches` residual branches in each of `depth` blocks."""
+    def rates(self, branches: Sequence[int]) -> list[list[float]]:
+        """The drop rate of each residual branch, for blocks that have `branches` of them, from first to last."""
         def rate(block: int, branch: int) -> float:
             if self.rule == "constant":
                 return self.rate
             if self.rule == "block":
-                return self.rate * block / max(depth - 1, 1)
-            return self.rate * (block * branches + branch) / max(depth * branches - 1, 1)
+                return self.rate * block / max(len(branches) - 1, 1)
+            return self.rate * (sum(branches[:block]) + branch) / max(sum(branches) - 1, 1)
 
-        return [[rate(block, branch) for branch in range(branches)] for block in range(depth)]
+        return [[rate(block, branch) for branch in range(count)] for block, count in enumerate(branches)]

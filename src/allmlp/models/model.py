@@ -8,7 +8,7 @@ Axes: B batch, S tokens (raster order), C channels, H W image, K classes.
 """
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Literal, Self
 
 import pydantic
 import torch
@@ -23,18 +23,21 @@ from allmlp.models.layers import DropPath, LayerNormConfig, NormConfig, Stochast
 from allmlp.preprocess import Preprocess
 from allmlp.values import Value
 
+Output = Literal["softmax", "sigmoid"]
+"""How logits become probabilities: over all classes (one class per image), or each class for itself (several)."""
+
 
 class ModelConfig(Value):
     """A network, complete. Sizes are (height, width) in pixels. `blocks` is repeated in turn up to `depth` blocks."""
 
     image_size: tuple[int, int]
     patch_size: tuple[int, int]
-    in_channels: int = Field(3, ge=1)
+    in_channels: int = Field(default=3, ge=1)
     width: int = Field(ge=1)
     depth: int = Field(ge=1)
     blocks: tuple[BlockConfig, ...] = Field(min_length=1)
     norm: NormConfig = LayerNormConfig()  # the last one, before pooling
-    num_classes: int = Field(1000, ge=0)  # 0: no head, the pooled features come out
+    num_classes: int = Field(default=1000, ge=0)  # 0: no head, the pooled features come out
     stochastic_depth: StochasticDepth = StochasticDepth()
     init: InitScheme = "flax"
     head_bias: float = 0.0  # where the head's bias starts; big_vision takes -6.9 with the sigmoid loss
@@ -48,6 +51,12 @@ class ModelConfig(Value):
                 low, high = image // patch * patch, (image // patch + 1) * patch
                 near = f"{low} or {high}" if low else f"{high}"
                 raise ValueError(f"image {side} {image} is not divisible by the patch {side} {patch}; take {near}")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _all_blocks_used(self) -> Self:
+        if len(self.blocks) > self.depth:
+            raise ValueError(f"{len(self.blocks)} blocks for a depth of {self.depth}; give at most {self.depth}")
         return self
 
     @property
@@ -75,20 +84,28 @@ class PatchEmbedding(nn.Module):
 class Model(nn.Module):
     """An all-MLP classifier: normalised images `(B, in_channels, H, W)` to logits `(B, K)`.
 
-    `preprocess` says how images are normalised for it and `classes` what its logits mean (None: not known); both
-    travel with the weights.
+    `preprocess` says how images are normalised for it, `classes` what its logits mean (None: not known), `output` how
+    logits become probabilities; all three travel with the weights.
     """
 
-    def __init__(self, config: ModelConfig, preprocess: Preprocess | None = None, classes: Sequence[str] | None = None):
+    def __init__(
+        self,
+        config: ModelConfig,
+        preprocess: Preprocess | None = None,
+        classes: Sequence[str] | None = None,
+        output: Output = "softmax",
+    ):
         super().__init__()
         self.config = config
-        self.preprocess = preprocess or Preprocess(image_size=config.image_size)
+        self.output: Output = output
+        self.preprocess = preprocess or Preprocess(
+            image_size=config.image_size, channels=1 if config.in_channels == 1 else 3
+        )
         self.classes = None if classes is None else tuple(classes)
         self.grad_checkpointing = False
 
         layers = config.layers
-        branches = [layer.branches for layer in layers]
-        rates = config.stochastic_depth.rates(config.depth, max(branches))
+        rates = config.stochastic_depth.rates([layer.branches for layer in layers])
         rescale = config.stochastic_depth.rescale
         self.stem = PatchEmbedding(config)
         self.blocks = nn.Sequential(*(

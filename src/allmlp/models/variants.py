@@ -38,7 +38,8 @@ def _mixer(size: str, patch: int, image: int, **fields: Any) -> ModelConfig:
 
 
 def _gmixer(depth: int) -> ModelConfig:
-    return _square(224, 16, 384, depth, MixerConfig(token_hidden=384, channel_hidden=1536, gated=True), init="timm")
+    block = MixerConfig(token_hidden=384, channel_hidden=1536, activation="swiglu")
+    return _square(224, 16, 384, depth, block, init="timm")
 
 
 def _resmlp(depth: int, width: int, patch: int, layer_scale: float, image: int = 224) -> ModelConfig:
@@ -117,10 +118,12 @@ def model_config(
     image_size: int | Sequence[int] | None = None,
     patch_size: int | Sequence[int] | None = None,
     in_channels: int | None = None,
+    activation: str | None = None,
     stochastic_depth: float | None = None,
 ) -> ModelConfig:
     """The config of a named network, changed where an argument says so. An int size means a square.
 
+    `activation`: of every block, "tanh" or "erf" (see `layers.Gelu`): "erf" makes a Mixer equal to timm's.
     Raises `UnknownName`, or `BadSetting` where the result makes no network (an image not divisible by the patch).
     """
     if name not in VARIANTS:
@@ -132,6 +135,8 @@ def model_config(
         "patch_size": None if patch_size is None else _pair("patch_size", patch_size),
         "in_channels": in_channels,
     }
+    if activation is not None:
+        changes["blocks"] = tuple(block.with_(activation=activation) for block in config.blocks)
     if stochastic_depth is not None:
         changes["stochastic_depth"] = config.stochastic_depth.with_(rate=stochastic_depth)
     return config.with_(**{key: value for key, value in changes.items() if value is not None})
@@ -144,6 +149,7 @@ def create_model(
     image_size: int | Sequence[int] | None = None,
     patch_size: int | Sequence[int] | None = None,
     in_channels: int | None = None,
+    activation: str | None = None,
     stochastic_depth: float | None = None,
     classes: Sequence[str] | None = None,
     seed: int | None = None,
@@ -156,7 +162,7 @@ def create_model(
     if num_classes is None and classes is not None:
         num_classes = len(classes)
     config = model_config(name, num_classes=num_classes, image_size=image_size, patch_size=patch_size,
-                          in_channels=in_channels, stochastic_depth=stochastic_depth)
+                          in_channels=in_channels, activation=activation, stochastic_depth=stochastic_depth)
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     return build(config, default_preprocess(name, config), classes, generator).eval()
 

@@ -2,7 +2,7 @@
 
 A block's config is a frozen value with a `kind`, and has
 - `branches`: how many residual branches it has (each gets its own drop rate);
-- `macs(width, tokens)`: multiply-adds of its linear layers for one image;
+- `macs(width, tokens)`: multiply-adds of its linear layers for one image, as `Macs(token_mixing, channel_mixing)`;
 - `build(width, grid, drop_paths)`: the module, `(B, S, C) -> (B, S, C)`, for a token grid (rows, columns).
 Submodules that want another start than the network's scheme define `init_own(generator)`.
 """

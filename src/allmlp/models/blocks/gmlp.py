@@ -13,7 +13,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import nn
 
-from allmlp.models.layers import DropPath, Gelu, LayerNormConfig, NormConfig, build_norm, gelu, mix_tokens
+from allmlp.models.layers import DropPath, Gelu, LayerNormConfig, Macs, NormConfig, build_norm, gelu, mix_tokens
 from allmlp.values import Value
 
 
@@ -35,10 +35,10 @@ class GMLPConfig(Value):
             raise ValueError("must be even: the gate splits the hidden channels in halves")
         return hidden
 
-    def macs(self, width: int, tokens: int) -> int:
-        """Multiply-adds of the linear layers for one image (the gate's product is elementwise and not counted)."""
+    def macs(self, width: int, tokens: int) -> Macs:
+        """The gate's linear map mixes tokens; its product with the other half is elementwise and not counted."""
         half = self.hidden // 2
-        return tokens * width * self.hidden + half * tokens * tokens + tokens * half * width
+        return Macs(half * tokens * tokens, tokens * width * (self.hidden + half))
 
     def build(self, width: int, grid: tuple[int, int], drop_paths: list[DropPath]) -> "GMLPBlock":
         return GMLPBlock(self, width, grid, drop_paths)

@@ -13,33 +13,35 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
-from allmlp.models.layers import DropPath, Gelu, GluMlp, LayerNormConfig, Mlp, NormConfig, build_norm, mix_tokens
+from allmlp.models.layers import DropPath, GluMlp, LayerNormConfig, Macs, Mlp, NormConfig, build_norm, mix_tokens
 from allmlp.values import Value
 
 
 class MixerConfig(Value):
-    """`token_hidden` is D_S, `channel_hidden` is D_C. `gated` is timm's gmixer (no paper): SiLU-gated MLPs."""
+    """`token_hidden` is D_S, `channel_hidden` is D_C. `activation="swiglu"` is timm's gmixer (no paper): both MLPs
+    gated by SiLU, which halves their hidden widths after the first linear."""
 
     kind: Literal["mixer"] = "mixer"
     token_hidden: int = Field(ge=1)
     channel_hidden: int = Field(ge=1)
-    activation: Gelu = "tanh"
-    gated: bool = False
+    activation: Literal["tanh", "erf", "swiglu"] = "tanh"
     norm: NormConfig = LayerNormConfig()
 
     branches: ClassVar[int] = 2  # residual branches, each with its own drop rate
 
     @model_validator(mode="after")
     def _even(self) -> "MixerConfig":
-        if self.gated and (self.token_hidden % 2 or self.channel_hidden % 2):
-            raise ValueError(f"a gated block halves its hidden widths, so {self.token_hidden} and "
-                             f"{self.channel_hidden} must both be even")
+        if self.activation == "swiglu" and (self.token_hidden % 2 or self.channel_hidden % 2):
+            raise ValueError(f"swiglu halves the hidden widths, so token_hidden {self.token_hidden} and "
+                             f"channel_hidden {self.channel_hidden} must both be even")
         return self
 
-    def macs(self, width: int, tokens: int) -> int:
-        """Multiply-adds of the linear layers for one image; a gated MLP's second linear sees half of the hidden units."""
-        products = 2 * width * tokens * (self.token_hidden + self.channel_hidden)
-        return products * 3 // 4 if self.gated else products
+    def macs(self, width: int, tokens: int) -> Macs:
+        """Both linears of an MLP do the same work, except that gating halves what the second one sees."""
+        def mlp(hidden: int) -> int:
+            return width * tokens * (hidden + (hidden // 2 if self.activation == "swiglu" else hidden))
+
+        return Macs(mlp(self.token_hidden), mlp(self.channel_hidden))
 
     def build(self, width: int, grid: tuple[int, int], drop_paths: list[DropPath]) -> "MixerBlock":
         return MixerBlock(self, width, grid, drop_paths)
@@ -53,7 +55,7 @@ class MixerBlock(nn.Module):
         tokens = grid[0] * grid[1]
 
         def mlp(size: int, hidden: int) -> nn.Module:
-            return GluMlp(size, hidden) if config.gated else Mlp(size, hidden, config.activation)
+            return GluMlp(size, hidden) if config.activation == "swiglu" else Mlp(size, hidden, config.activation)
 
         self.norm1 = build_norm(config.norm, width)
         self.mlp_tokens = mlp(tokens, config.token_hidden)

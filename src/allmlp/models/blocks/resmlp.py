@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from allmlp.models.layers import AffineConfig, DropPath, Gelu, Mlp, NormConfig, build_norm, mix_tokens
+from allmlp.models.layers import AffineConfig, DropPath, Gelu, Macs, Mlp, NormConfig, build_norm, mix_tokens
 from allmlp.values import Value
 
 
@@ -29,9 +29,8 @@ class ResMLPConfig(Value):
 
     branches: ClassVar[int] = 2
 
-    def macs(self, width: int, tokens: int) -> int:
-        """Multiply-adds of the linear layers for one image."""
-        return width * tokens * tokens + 2 * tokens * width * self.channel_hidden
+    def macs(self, width: int, tokens: int) -> Macs:
+        return Macs(width * tokens * tokens, 2 * tokens * width * self.channel_hidden)
 
     def build(self, width: int, grid: tuple[int, int], drop_paths: list[DropPath]) -> "ResMLPBlock":
         return ResMLPBlock(self, width, grid, drop_paths)

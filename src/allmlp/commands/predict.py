@@ -1,0 +1,114 @@
+"""`allmlp predict`."""
+
+import argparse
+import csv
+import glob
+import io
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from allmlp.backends import Predictor, load_predictor
+from allmlp.data.image import IMAGE_EXTENSIONS, open_image
+from allmlp.errors import BadData
+from allmlp.files import write_text_atomically
+from allmlp.preprocess import fit
+
+BATCH = 64
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    files = find_images(options.images)
+    predictor = load_predictor(options.model, options.device)
+    rows, bad = [], []
+    for row in predictions(predictor, files, options.top):
+        if isinstance(row, BadData):
+            if not options.skip_bad:
+                raise BadData(f"{row}; --skip-bad goes on without it")
+            bad.append(str(row))
+        else:
+            rows.append(row)
+    for line in bad:
+        print(f"skipped: {line}", file=sys.stderr)
+    if options.csv:
+        text = as_csv(rows)
+        if options.csv == "-":
+            sys.stdout.write(text)
+        else:
+            write_text_atomically(options.csv, text)
+    if options.json:
+        print(json.dumps({"predictions": rows, "skipped": bad}))
+    elif not options.csv:
+        width = max((len(row["file"]) for row in rows), default=0)
+        for row in rows:
+            named = "  ".join(f"{entry['class']} {100 * entry['probability']:.1f} %" for entry in row["top"])
+            print(f"{row['file']:{width}}  {named}")
+    return 0 if rows else 1
+
+
+def find_images(patterns: Sequence[str]) -> list[Path]:
+    """Files as they are, folders with all image files below them, globs expanded; sorted within each.
+
+    Raises `BadData` for a pattern that leads to no image.
+    """
+    files: list[Path] = []
+    for pattern in patterns:
+        path = Path(pattern)
+        if path.is_dir():
+            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_EXTENSIONS
+                           and not any(part.startswith(".") for part in file.relative_to(path).parts))
+        elif path.exists():
+            found = [path]
+        else:
+            found = sorted(Path(name) for name in glob.glob(pattern, recursive=True) if Path(name).is_file())
+        if not found:
+            what = "no images in this folder" if path.is_dir() else "no such file, folder or match"
+            raise BadData(f"{pattern}: {what}; give image files, folders or globs")
+        files += found
+    return files
+
+
+def predictions(predictor: Predictor, files: Sequence[Path], top: int) -> Iterator[dict | BadData]:
+    """For each file its `top` classes with probabilities, or the reason why it cannot be read, in order."""
+    for start in range(0, len(files), BATCH):
+        results: list[np.ndarray | BadData] = []
+        for file in files[start : start + BATCH]:
+            try:
+                results.append(fit(open_image(file), predictor.preprocess))
+            except BadData as error:
+                results.append(error)
+        good = [image for image in results if isinstance(image, np.ndarray)]
+        probabilities = iter(to_probabilities(predictor(np.stack(good)), predictor.output) if good else [])
+        for file, result in zip(files[start : start + BATCH], results, strict=True):
+            yield result if isinstance(result, BadData) else describe(file, next(probabilities), predictor.classes, top)
+
+
+def to_probabilities(logits: np.ndarray, output: str) -> np.ndarray:
+    if output == "sigmoid":
+        return np.exp(-np.logaddexp(0, -logits))
+    return np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
+
+
+def describe(file: Path, probabilities: np.ndarray, classes: Sequence[str] | None, top: int) -> dict:
+    """One prediction as plain values; a model without class names gives class numbers."""
+    order = np.argsort(-probabilities, kind="stable")[:top]
+    named = [{"class": classes[k] if classes else str(k), "probability": float(probabilities[k])} for k in order]
+    return {"file": str(file), "class": named[0]["class"], "probability": named[0]["probability"], "top": named}
+
+
+def as_csv(rows: Sequence[dict]) -> str:
+    """Columns: file, then class_1, probability_1, class_2, …"""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    ranks = range(max((len(row["top"]) for row in rows), default=1))
+    writer.writerow(["file", *(name for rank in ranks for name in (f"class_{rank + 1}", f"probability_{rank + 1}"))])
+    for row in rows:
+        writer.writerow([row["file"], *(value for entry in row["top"]
+                                        for value in (entry["class"], f"{entry['probability']:.6f}"))])
+    return text.getvalue()

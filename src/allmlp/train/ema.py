@@ -1,0 +1,23 @@
+"""Exponential moving average of the weights (Polyak averaging), the network that is evaluated and saved."""
+
+import copy
+
+import torch
+
+from allmlp.models.model import Model
+
+
+class Ema:
+    """A copy of `model` whose weights follow it: w ← d·w + (1 - d)·model, with d = min(decay, (1 + t)/(10 + t)).
+
+    The second bound lets the average forget the random start; t counts updates from 0.
+    """
+
+    def __init__(self, model: Model, decay: float):
+        self.decay = decay
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: Model, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.model.parameters()), [p.detach() for p in model.parameters()], 1 - decay)

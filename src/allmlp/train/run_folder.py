@@ -1,0 +1,127 @@
+"""The folder of one run: everything that says what was done, and what came of it.
+
+    recipe.json     the recipe as it ran; with the commit it determines the run
+    run.json        data, command, versions, machine, device, threads
+    split.json      which files went where, when the split was drawn here
+    metrics.jsonl   one row per epoch; summary.csv the same in timm's columns; events… for TensorBoard
+    best, last      .safetensors, complete checkpoints; state.safetensors, to resume from
+    results.json    final metrics; report.html, everything on one page; batch.png, an augmented batch
+"""
+
+import csv
+import io
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from allmlp.data.dataset import Data
+from allmlp.errors import BadCheckpoint, BadSetting
+from allmlp.files import write_text_atomically
+from allmlp.recipe import Recipe
+
+PACKAGES = ("allmlp", "torch", "torchvision", "timm", "numpy", "pillow", "safetensors", "scikit-learn")
+RUN_FILES = ("recipe.json", "run.json", "split.json", "metrics.jsonl", "summary.csv", "results.json", "batch.png",
+             "report.html", "state.safetensors", "best.safetensors", "last.safetensors", "events.out.tfevents.*")
+SUMMARY_COLUMNS = ("epoch", "train_loss", "eval_loss", "eval_top1", "eval_top5", "lr")
+
+
+def prepare(output: Path, resume: bool, overwrite: bool) -> None:
+    """Make the folder, or check that it can be resumed. Raises `BadSetting` rather than mix two runs."""
+    has_run = (output / "recipe.json").exists()
+    if resume:
+        if not (output / "state.safetensors").exists():
+            raise BadSetting(f"{output}: nothing to resume (no state.safetensors); start the run without --resume")
+        return
+    if has_run and not overwrite:
+        raise BadSetting(f"{output}: holds a run already; go on with `allmlp train --resume {output}`, "
+                         "choose another --output, or say --overwrite")
+    if output.exists() and not output.is_dir():
+        raise BadSetting(f"{output}: is a file; --output takes a folder")
+    if has_run:
+        for pattern in RUN_FILES:
+            for path in output.glob(pattern):
+                path.unlink()
+
+
+def write_start(output: Path, recipe: Recipe, data: Data, settings: dict[str, Any]) -> dict[str, Any]:
+    """Write recipe, description of the run and split; returns the description."""
+    about = {"data": recipe.data, "classes": list(data.classes),
+             "images": {split: len(dataset) for split, dataset in data.splits.items()},
+             "notes": list(data.notes), "command": " ".join(["allmlp", *sys.argv[1:]]),
+             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **settings, "machine": machine()}
+    write_json(output / "run.json", about)
+    if data.split_files is not None:
+        write_json(output / "split.json", {split: list(files) for split, files in data.split_files.items()})
+    write_text_atomically(output / "recipe.json", recipe.to_json(indent=2) + "\n")  # last: it marks a begun run
+    return about
+
+
+def read_recipe(output: Path) -> Recipe:
+    """The recipe a run folder was started with. Raises `BadCheckpoint`."""
+    try:
+        return Recipe.from_json((output / "recipe.json").read_text(encoding="utf-8"))
+    except OSError:
+        raise BadCheckpoint(f"{output}: not a run folder (no recipe.json)") from None
+
+
+def read_run(output: Path) -> dict[str, Any]:
+    """The description of a run (`run.json`). Raises `BadCheckpoint`."""
+    try:
+        return json.loads((output / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise BadCheckpoint(f"{output}: not a run folder (no readable run.json)") from None
+
+
+def write_history(output: Path, history: list[dict[str, Any]]) -> None:
+    """`metrics.jsonl` and `summary.csv`, whole: a resumed run leaves no row twice."""
+    write_text_atomically(output / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in history))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(SUMMARY_COLUMNS)
+    for row in history:
+        writer.writerow(["" if row.get(column) is None else row[column] for column in SUMMARY_COLUMNS])
+    write_text_atomically(output / "summary.csv", text.getvalue())
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text_atomically(path, json.dumps(value, indent=2) + "\n")
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, system, Python, package versions and the commit, as far as they are known."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {"processor": _processor(), "cores": os.cpu_count(), "system": platform.platform(terse=True),
+            "python": platform.python_version(), "versions": versions, "commit": _commit()}
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """The commit of the source tree this package runs from, with a + when files differ from it."""
+    try:
+        def git(*arguments: str) -> str:
+            return subprocess.run(["git", "-C", str(Path(__file__).parent), *arguments], check=True, text=True,
+                                  capture_output=True, timeout=5).stdout.strip()
+
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
