@@ -55,6 +55,8 @@ def load(path: str | os.PathLike, device: str = "cpu", image_size: int | Sequenc
         config = ModelConfig.from_json(json.dumps(about["config"]))
         preprocess = Preprocess.from_json(json.dumps(about["preprocess"]))
         classes = about.get("classes")
+        if classes is not None and not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
+            raise BadCheckpoint("its class names are no list of names")
         with torch.device("meta"):
             model = Model(config, preprocess, classes, about.get("output", "softmax"))
     except (AllMLPError, KeyError, TypeError) as error:

@@ -4,6 +4,7 @@ Nothing is ever unpickled. Writing is atomic: temporary file, fsync, rename, so 
 what stood there before.
 """
 
+import contextlib
 import os
 import platform
 import secrets
@@ -61,13 +62,14 @@ def read_metadata(path: str | os.PathLike) -> dict[str, str]:
     """The metadata of a safetensors file; reads the header only. Raises `BadCheckpoint` for anything else."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        start = file.read(8)
-    if start[:2] == b"PK":
-        raise BadCheckpoint(f"{path}: a zip archive (.pth or .npz), not an allmlp checkpoint (.safetensors)")
-    if start[:1] == b"\x80":
-        raise BadCheckpoint(f"{path}: a Python pickle, which could run code when opened and is refused; "
-                            "an allmlp checkpoint is a .safetensors file")
-    header = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        start = file.read(9)
+    if start[8:] != b"{":  # first, since the length before it may have the bytes of a zip or a pickle
+        if start[:2] == b"PK":
+            raise BadCheckpoint(f"{path}: a zip archive (.pth or .npz), not an allmlp checkpoint (.safetensors)")
+        if start[:1] == b"\x80":
+            raise BadCheckpoint(f"{path}: a Python pickle, which could run code when opened and is refused; "
+                                "an allmlp checkpoint is a .safetensors file")
+    header = struct.unpack("<Q", start[:8])[0] if start[8:] == b"{" else 0
     if not 2 <= header <= min(MAX_HEADER_BYTES, size - 8):
         raise BadCheckpoint(f"{path}: not a safetensors file, or truncated ({size} bytes)")
     import safetensors
@@ -110,7 +112,8 @@ def write_atomically(path: str | os.PathLike, write: Callable[[str], None]) -> N
         raise CannotWrite(f"{path}: cannot be written: {_short(error)}{kept}; free some space or choose another "
                           "place") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # there is nothing to remove, or no folder to remove it from
+            temporary.unlink()
 
 
 def write_text_atomically(path: str | os.PathLike, text: str) -> None:

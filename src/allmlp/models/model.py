@@ -33,8 +33,8 @@ class ModelConfig(Value):
     image_size: tuple[int, int]
     patch_size: tuple[int, int]
     in_channels: int = Field(default=3, ge=1)
-    width: int = Field(ge=1)
-    depth: int = Field(ge=1)
+    width: int = Field(ge=1, le=65_536)
+    depth: int = Field(ge=1, le=1_024)  # a bound for files from outside: each block takes time to build
     blocks: tuple[BlockConfig, ...] = Field(min_length=1)
     norm: NormConfig = LayerNormConfig()  # the last one, before pooling
     num_classes: int = Field(default=1000, ge=0)  # 0: no head, the pooled features come out

@@ -1,0 +1,109 @@
+"""`allmlp train` as a person uses it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from allmlp.recipe import Recipe
+
+
+def test_a_run_leaves_everything_a_person_looks_for(trained):
+    names = {path.name for path in trained.iterdir()}
+    assert {"recipe.json", "run.json", "metrics.jsonl", "summary.csv", "results.json", "best.safetensors",
+            "last.safetensors", "state.safetensors", "report.html", "batch.png"} <= names
+    results = json.loads((trained / "results.json").read_text())
+    assert results["splits"]["test"]["count"] == 360
+    assert 50 < results["splits"]["test"]["score_percent"] <= 100
+
+
+def test_flags_and_dotted_settings_change_the_recipe(cli):
+    code, out, _ = cli("train", "digits", "--show-recipe", "--epochs", 7, "--lr", 0.5, "--batch-size", 64, "--seed", 3,
+                       "--set", "augment.affine.degrees=1", "--set", "optimizer.clip_norm=none")
+    recipe = Recipe.from_json(out)
+    assert code == 0
+    assert (recipe.schedule.epochs, recipe.optimizer.learning_rate, recipe.batch_size, recipe.seed) == (7, 0.5, 64, 3)
+    assert recipe.augment.affine is not None
+    assert (recipe.augment.affine.degrees, recipe.optimizer.clip_norm) == (1, None)
+
+
+def test_the_recipe_of_a_run_can_be_run_again(cli, trained):
+    code, out, _ = cli("train", "digits", "--recipe", trained, "--show-recipe")
+    assert code == 0
+    assert Recipe.from_json(out) == Recipe.from_json((trained / "recipe.json").read_text())
+
+
+def test_json_output_is_one_object_on_stdout(cli, tmp_path):
+    code, out, _ = cli("train", "digits", "--epochs", 1, "--output", tmp_path / "run", "--json", "--threads", 1)
+    assert code == 0
+    assert json.loads(out)["epochs"] == 1
+
+
+def test_weights_of_a_run_are_a_start_for_another(cli, trained, tmp_path):
+    code, out, _ = cli("train", "digits", "--init", trained, "--epochs", 1, "--output", tmp_path / "run", "--threads", 1,
+                       "--lr", "1e-5", "--json")
+    before = json.loads((trained / "results.json").read_text())["splits"]["test"]["score_percent"]
+    assert code == 0
+    assert abs(json.loads(out)["splits"]["test"]["score_percent"] - before) < 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_the_run_which_says_how_to_go_on(tmp_path, number):
+    command = [sys.executable, "-m", "allmlp", "train", "digits", "--epochs", "500", "--output", str(tmp_path / "run"),
+               "--threads", "1"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200"})
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "run" / "batch.png").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert f"go on with: allmlp train --resume {tmp_path / 'run'}" in err
+    assert "Traceback" not in err
+    assert (tmp_path / "run" / "state.safetensors").exists()
+
+
+WRONG = {
+    "no data": (["train"], "give DATA"),
+    "unknown data": (["train", "digit"], "did you mean digits?"),
+    "missing folder": (["train", "/nowhere/at/all"], "/nowhere/at/all"),
+    "unknown model": (["train", "digits", "--model", "mixer_s15_224"], "did you mean mixer_s16_224"),
+    "unknown recipe": (["train", "digits", "--recipe", "digitz"], "did you mean digits?"),
+    "indivisible size": (["train", "digits", "--image-size", "9"], "not divisible by the patch height 2; take 8 or 10"),
+    "not a size": (["train", "digits", "--image-size", "big"], "'big' is not an image size"),
+    "wrong dotted name": (["train", "digits", "--set", "optimizer.learning_rat=1"], "did you mean learning_rate?"),
+    "wrong dotted value": (["train", "digits", "--set", "optimizer.learning_rate=fast"], "learning_rate"),
+    "no value": (["train", "digits", "--set", "seed"], "give KEY=VALUE"),
+    "negative rate": (["train", "digits", "--lr", "-1"], "greater than 0"),
+    "no epochs": (["train", "digits", "--epochs", "0"], "epochs"),
+    "unknown device": (["train", "digits", "--device", "tpu"], "device 'tpu' is not available here"),
+    "no run to resume": (["train", "--resume", "/nowhere"], "not a run folder"),
+    "settings with resume": (["train", "--resume", "/nowhere", "--lr", "1"], "cannot be given with it"),
+    "weights that are not there": (["train", "digits", "--init", "/nowhere.safetensors"], "no such file"),
+    "unknown command": (["trian", "digits"], "invalid choice: 'trian'"),
+    "unknown flag": (["train", "digits", "--speed", "9"], "unrecognized arguments: --speed"),
+}
+
+
+@pytest.mark.parametrize("arguments,says", WRONG.values(), ids=WRONG)
+def test_a_mistake_is_one_clear_line_and_exit_code_2(cli, tmp_path, monkeypatch, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = cli(*arguments)
+    assert code == 2
+    assert out == ""
+    assert says in err
+    assert len([line for line in err.splitlines() if line.startswith("allmlp: ")]) == 1
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []  # nothing is left behind
+
+
+def test_a_run_in_the_way_is_not_overwritten(cli, trained):
+    before = (trained / "best.safetensors").read_bytes()
+    code, _, err = cli("train", "digits", "--output", trained, "--epochs", 1)
+    assert code == 2
+    assert "holds a run already" in err
+    assert (trained / "best.safetensors").read_bytes() == before

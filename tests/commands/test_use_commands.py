@@ -1,0 +1,164 @@
+"""`allmlp evaluate`, `predict`, `models` and `data` as a person uses them."""
+
+import csv
+import io
+import json
+import pickle
+
+import pytest
+from PIL import Image
+
+
+def test_evaluating_a_run_gives_the_accuracy_that_training_reported(cli, trained):
+    reported = json.loads((trained / "results.json").read_text())["splits"]["test"]
+    code, out, _ = cli("evaluate", trained, "digits", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["top1_percent"] == reported["top1_percent"]
+    assert found["split"] == "test"
+
+
+def test_image_files_give_the_same_accuracy_as_the_arrays(cli, trained, digit_files):
+    _, arrays, _ = cli("evaluate", trained, "digits", "--json")
+    code, files, _ = cli("evaluate", trained, digit_files, "--json")
+    assert code == 0
+    assert json.loads(files)["top1_percent"] == json.loads(arrays)["top1_percent"]
+    assert json.loads(files)["confusion"] == json.loads(arrays)["confusion"]
+
+
+def test_per_class_table_names_every_class(cli, trained):
+    code, out, _ = cli("evaluate", trained / "last.safetensors", "digits", "--per-class")
+    assert code == 0
+    assert "test accuracy" in out
+    assert all(any(line.startswith(f"{digit} ") for line in out.splitlines()) for digit in range(10))
+
+
+def test_predicting_files_folders_and_globs(cli, trained, digit_files):
+    one = sorted((digit_files / "test" / "3").iterdir())[0]
+    code, out, _ = cli("predict", trained, one, digit_files / "test" / "4", f"{digit_files}/test/5/*.png", "--json")
+    assert code == 0
+    rows = json.loads(out)["predictions"]
+    count = 1 + sum(len(list((digit_files / "test" / name).iterdir())) for name in "45")
+    assert len(rows) == count
+    assert rows[0]["file"] == str(one)
+    assert rows[0]["probability"] == rows[0]["top"][0]["probability"]
+    assert all(1 >= row["top"][0]["probability"] >= row["top"][1]["probability"] >= 0 for row in rows)
+
+
+def test_predictions_as_csv(cli, trained, digit_files, tmp_path):
+    code, out, _ = cli("predict", trained, digit_files / "test" / "0", "--csv", "-", "--top", 2)
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert code == 0
+    assert list(rows[0]) == ["file", "class_1", "probability_1", "class_2", "probability_2"]
+    cli("predict", trained, digit_files / "test" / "0", "--csv", tmp_path / "out.csv", "--top", 2)
+    assert (tmp_path / "out.csv").read_text() == out
+
+
+def test_a_broken_image_is_named_or_skipped(cli, trained, digit_files, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n nonsense")
+    Image.new("L", (30, 20), 128).save(tmp_path / "good.png")
+    code, _, err = cli("predict", trained, tmp_path)
+    assert code == 2
+    assert "bad.png" in err
+    assert "--skip-bad" in err
+    code, out, err = cli("predict", trained, tmp_path, "--skip-bad", "--json")
+    assert code == 0
+    assert [row["file"] for row in json.loads(out)["predictions"]] == [str(tmp_path / "good.png")]
+    assert "skipped" in err
+
+
+class Payload:
+    def __reduce__(self):
+        import os
+
+        return os.mkdir, ("/tmp/allmlp-payload-ran",)
+
+
+@pytest.fixture
+def bad_checkpoints(tmp_path, trained):
+    whole = (trained / "best.safetensors").read_bytes()
+    files = {
+        "truncated": whole[: len(whole) // 2],
+        "cut in the header": whole[:50],
+        "empty": b"",
+        "pickle": pickle.dumps(Payload()),
+        "text": b"hello, this is no checkpoint at all, only text",
+    }
+    made = {}
+    for name, content in files.items():
+        made[name] = tmp_path / f"{name}.safetensors"
+        made[name].write_bytes(content)
+    return made
+
+
+@pytest.mark.parametrize("kind", ["truncated", "cut in the header", "empty", "pickle", "text"])
+def test_a_bad_checkpoint_is_one_clear_line(cli, bad_checkpoints, digit_files, kind):
+    import os
+
+    for arguments in (["evaluate", bad_checkpoints[kind], "digits"],
+                      ["predict", bad_checkpoints[kind], digit_files / "test" / "0"]):
+        code, out, err = cli(*arguments)
+        assert (code, out) == (2, "")
+        assert len(err.splitlines()) == 1
+        assert kind in err  # the file's name
+    assert not os.path.exists("/tmp/allmlp-payload-ran")
+
+
+def test_models_lists_every_network_with_its_parameters(cli):
+    code, out, _ = cli("models", "--json")
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert code == 0
+    assert rows["mixer_b16_224"]["parameters"] == 59_880_472
+    code, out, _ = cli("models", "resmlp_12_224")
+    assert "15,350,872" in out
+    assert "blocks.0.linear_tokens" in out
+
+
+def test_an_unknown_network_is_answered_with_the_nearest(cli):
+    code, _, err = cli("models", "mixer_b17_224")
+    assert code == 2
+    assert "mixer_b16_224" in err
+
+
+def test_the_data_doctor_finds_a_broken_file_and_exits_with_1(cli, digit_files, tmp_path):
+    code, out, _ = cli("data", "check", digit_files)
+    assert code == 0
+    assert "1,437" in out
+    folder = tmp_path / "data"
+    for split in ("train", "val"):
+        for name in ("cat", "dog"):
+            (folder / split / name).mkdir(parents=True)
+            for i in range(3):
+                Image.new("RGB", (20, 20), (i * 40, len(name) * 10 + len(split), len(split))).save(
+                    folder / split / name / f"{name}{i}.png")
+    (folder / "train" / "cat" / "broken.png").write_bytes(b"")
+    code, out, _ = cli("data", "check", folder)
+    assert code == 1
+    assert "broken.png" in out
+    code, out, _ = cli("data", "check", folder, "--json")
+    assert code == 1
+    assert json.loads(out)
+
+
+FOLDERS = {
+    "empty": ([], "no "),
+    "one class": (["train/cat/0.png", "train/cat/1.png"], "one class"),
+    "other classes": (["train/cat/0.png", "train/dog/0.png", "val/cat/1.png", "val/cow/0.png"], "cow"),
+}
+
+
+@pytest.mark.parametrize("files,says", FOLDERS.values(), ids=FOLDERS)
+def test_a_folder_that_cannot_be_learnt_from_is_one_clear_line(cli, tmp_path, files, says):
+    for i, name in enumerate(files):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 9), (i * 50, 0, 0)).save(tmp_path / name)
+    code, _, err = cli("train", tmp_path, "--output", tmp_path / "run")
+    assert code == 2
+    assert says in err
+    assert len(err.splitlines()) == 1
+
+
+def test_digits_are_not_written_over_something_else(cli, digit_files):
+    code, _, err = cli("data", "write", "digits", digit_files)
+    assert code == 2
+    assert str(digit_files) in err
