@@ -17,8 +17,11 @@ class ImageDataset(Protocol):
     `(N, K)` with a 1 for each label that holds.
     """
 
-    classes: Sequence[str]
-    labels: np.ndarray
+    @property
+    def classes(self) -> Sequence[str]: ...
+
+    @property
+    def labels(self) -> np.ndarray: ...
 
     def __len__(self) -> int: ...
 
