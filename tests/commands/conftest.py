@@ -1,6 +1,7 @@
 """The command line run in this process, and a small trained run to use it on."""
 
 import pytest
+
 from allmlp.cli import main
 
 

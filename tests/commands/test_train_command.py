@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+
 from allmlp.recipe import Recipe
 
 
@@ -43,8 +44,8 @@ def test_json_output_is_one_object_on_stdout(cli, tmp_path):
 
 
 def test_weights_of_a_run_are_a_start_for_another(cli, trained, tmp_path):
-    code, out, _ = cli("train", "digits", "--init", trained, "--epochs", 1, "--output", tmp_path / "run", "--threads", 1,
-                       "--lr", "1e-5", "--json")
+    code, out, _ = cli("train", "digits", "--init", trained, "--epochs", 1, "--output", tmp_path / "run",
+                       "--threads", 1, "--lr", "1e-5", "--json")
     before = json.loads((trained / "results.json").read_text())["splits"]["test"]["score_percent"]
     assert code == 0
     assert abs(json.loads(out)["splits"]["test"]["score_percent"] - before) < 5

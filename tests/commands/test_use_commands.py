@@ -162,3 +162,20 @@ def test_digits_are_not_written_over_something_else(cli, digit_files):
     code, _, err = cli("data", "write", "digits", digit_files)
     assert code == 2
     assert str(digit_files) in err
+
+
+def test_a_run_is_measured_on_what_it_held_out_even_after_images_were_added(cli, digit_files, tmp_path):
+    tree = tmp_path / "tree"
+    for name in ("3", "7"):
+        (tree / name).mkdir(parents=True)
+        for file in sorted((digit_files / "train" / name).iterdir())[:30]:
+            (tree / name / file.name).write_bytes(file.read_bytes())
+    code, out, _ = cli("train", tree, "--epochs", 2, "--output", tmp_path / "run", "--split-seed", 5, "--json")
+    reported = json.loads(out)["splits"]["val"]
+    assert code == 0
+    (tree / "3" / "more.png").write_bytes(sorted((digit_files / "test" / "3").iterdir())[0].read_bytes())
+    code, out, _ = cli("evaluate", tmp_path / "run", tree, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert (found["count"], found["top1_percent"]) == (reported["count"], reported["top1_percent"])
+    assert any("not in the recorded split" in note for note in found["notes"])

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from pathlib import Path
 
 import torch
 
@@ -10,6 +11,7 @@ from allmlp.data import open_data
 from allmlp.errors import BadData
 from allmlp.evaluate.classification import Metrics
 from allmlp.evaluate.dataset import Evaluation, evaluate_dataset
+from allmlp.train import run_folder
 
 
 def run(options: argparse.Namespace) -> int:
@@ -17,7 +19,7 @@ def run(options: argparse.Namespace) -> int:
         torch.set_num_threads(options.threads)
     predictor = load_predictor(options.model, options.device)
     data = open_data(options.data, val_fraction=options.val_fraction, seed=options.split_seed,
-                     skip_bad=options.skip_bad)
+                     skip_bad=options.skip_bad, split_files=split_of_run(options.model, options.data))
     split = options.split or next(name for name in ("test", "val", "train") if name in data.splits)
     if split not in data.splits:
         raise BadData(f"{data.name} has no {split} split; it has {', '.join(data.splits)}")
@@ -29,6 +31,15 @@ def run(options: argparse.Namespace) -> int:
         for line in lines(found, split, list(data.notes), options.per_class):
             print(line)
     return 0
+
+
+def split_of_run(model: str, data: str) -> dict[str, list[str]] | None:
+    """What a run held out of this very folder, so that it is not measured on images it learnt from."""
+    folder = Path(model) if Path(model).is_dir() else Path(model).parent
+    if not (folder / "run.json").exists():
+        return None
+    source = run_folder.read_run(folder).get("source") or {}
+    return run_folder.read_split(folder) if source.get("data") == str(Path(data).resolve()) else None
 
 
 def lines(found: Evaluation, split: str, notes: list[str], per_class: bool) -> list[str]:

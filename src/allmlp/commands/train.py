@@ -17,7 +17,7 @@ from allmlp.recipe import Recipe
 from allmlp.recipes import choose, find
 from allmlp.train import train
 from allmlp.train.display import SilentDisplay, display_for_stderr
-from allmlp.train.run_folder import read_recipe, read_run
+from allmlp.train.run_folder import read_recipe, read_run, read_split
 from allmlp.values import with_dotted
 
 EXPERIMENT = ("data", "model", "recipe", "init", "output", "epochs", "batch_size", "lr", "image_size", "seed")
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
         recipe, about = read_recipe(output), read_run(output)
         source = about["source"]
         data = open_data(source["data"], val_fraction=source["val_fraction"], seed=source["seed"],
-                         skip_bad=source["skip_bad"])
+                         skip_bad=source["skip_bad"], split_files=read_split(output))
     else:
         if options.data is None:
             raise BadSetting("give DATA: 'digits' or a folder of images (or --resume RUN)")

@@ -225,7 +225,7 @@ def starting_model(recipe: Recipe, data: Data) -> Model:
             raise BadSetting(f"{recipe.init} takes images of {model.config.image_size}, not {recipe.image_size}; "
                              "leave image_size out")
         if model.classes != data.classes:
-            model.reset_classifier(len(data.classes), data.classes)
+            model.reset_classifier(len(data.classes), classes=data.classes)
     else:
         model = create_model(recipe.model, image_size=recipe.image_size, classes=data.classes,
                              stochastic_depth=recipe.stochastic_depth, seed=recipe.seed)

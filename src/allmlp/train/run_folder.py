@@ -78,6 +78,15 @@ def read_run(output: Path) -> dict[str, Any]:
         raise BadCheckpoint(f"{output}: not a run folder (no readable run.json)") from None
 
 
+def read_split(output: Path) -> dict[str, list[str]] | None:
+    """Which files went where, if this run drew a split; None if its data came with one."""
+    path = output / "split.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    except (OSError, ValueError):
+        raise BadCheckpoint(f"{path}: cannot be read; it says which images the run held out") from None
+
+
 def write_history(output: Path, history: list[dict[str, Any]]) -> None:
     """`metrics.jsonl` and `summary.csv`, whole: a resumed run leaves no row twice."""
     write_text_atomically(output / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in history))
