@@ -5,13 +5,14 @@ import os
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from allmlp import checkpoint
 from allmlp.errors import BadCheckpoint, CannotWrite
 from allmlp.files import load_tensors, save_tensors
 from allmlp.models.variants import create_model
 from allmlp.preprocess import Preprocess
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ CHANGES = {
     "an unknown setting": (lambda about, tensors: about["config"].update(magic=1), "magic"),
     "too many names": (lambda about, tensors: about.update(classes=["a"] * 9), "9 class names for 3 classes"),
     "classes that are no list": (lambda about, tensors: about.update(classes=7), "no list of names"),
-    "absurd width": (lambda about, tensors: about["config"].update(width=10**9), "do not fit"),
+    "absurd width": (lambda about, tensors: about["config"].update(width=10**9), "width"),
     "absurd depth": (lambda about, tensors: about["config"].update(depth=10**7), "depth"),
 }
 

@@ -19,7 +19,10 @@ from allmlp.errors import AllMLPError, BadCheckpoint, BadSetting
 from allmlp.files import load_tensors, read_metadata, save_tensors
 from allmlp.models.model import Model, ModelConfig
 from allmlp.preprocess import Preprocess
+from allmlp.weights.catalogue import CATALOGUE, DEFAULTS, find_published
 from allmlp.weights.formats import is_foreign, load_foreign
+from allmlp.weights.hub import fetch_folder, hub_weights, is_hub_name, load_timm_folder
+from allmlp.weights.pretrained import load_published
 
 FORMAT = 1
 CHECKPOINT_NAMES = ("best.safetensors", "last.safetensors")  # of a run folder, in the order of preference
@@ -27,7 +30,12 @@ CHECKPOINT_NAMES = ("best.safetensors", "last.safetensors")  # of a run folder, 
 
 def save(model: Model, path: str | os.PathLike, provenance: Mapping[str, Any] | None = None) -> None:
     """Write a checkpoint atomically. Raises `CannotWrite`; what stood at `path` is then untouched."""
-    about = {
+    save_tensors(model.state_dict(), path, {"allmlp": json.dumps(describe(model, provenance))})
+
+
+def describe(model: Model, provenance: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """All that a checkpoint says beside the weights, as plain values."""
+    return {
         "format": FORMAT,
         "config": json.loads(model.config.to_json()),
         "preprocess": json.loads(model.preprocess.to_json()),
@@ -35,20 +43,28 @@ def save(model: Model, path: str | os.PathLike, provenance: Mapping[str, Any] | 
         "output": model.output,
         "provenance": {"allmlp": allmlp.__version__, **(provenance or {})},
     }
-    save_tensors(model.state_dict(), path, {"allmlp": json.dumps(about)})
 
 
 def load(path: str | os.PathLike, device: str = "cpu", image_size: int | Sequence[int] | None = None) -> Model:
-    """The model of a weights file, or of a run folder (its best, else its last), in evaluation mode.
+    """The model of a weights file, a run folder (its best, else its last), or a folder for the Hub; in evaluation mode.
 
-    A file that allmlp did not write (Google's .npz, Facebook's and timm's .pth, timm's .safetensors) is told by its
-    content. `image_size`: pixels, (height, width) or one number; for such a file where its shapes leave it open.
-    Raises `BadCheckpoint` in one line for a file that is missing, truncated, of another format, or whose tensors do
-    not fit its config (named). No code in the file is run.
+    Also of a repository on the Hub, "hf-hub:owner/name", and of published weights by name, "mixer_b16_224.goog_in1k",
+    unless there is a file called so; both are downloaded once. A file that allmlp did not write (Google's .npz,
+    Facebook's and timm's .pth, timm's .safetensors) is told by its content. `image_size`: pixels, (height, width) or
+    one number; for such a file where its shapes leave it open. Raises `BadCheckpoint` in one line for a file that is
+    missing, truncated, of another format, or whose tensors do not fit its config (named); `CannotDownload`. No code in
+    the file is run.
     """
+    if (str(path) in CATALOGUE or str(path) in DEFAULTS) and not Path(path).exists():
+        model = load_published(find_published(str(path))).to(device)
+        _check_image_size(model, image_size, str(path))
+        return model
+    if is_hub_name(path):
+        path = fetch_folder(str(path))
     path = find_checkpoint(path)
     if is_foreign(path):
-        return load_foreign(path, image_size).to(device)
+        in_folder = hub_weights(path.parent) == path  # then a config.json says more
+        return (load_timm_folder if in_folder else load_foreign)(path, image_size).to(device)
     tensors, metadata = load_tensors(path, device)
     about = _about(path, metadata)
     try:
@@ -61,9 +77,7 @@ def load(path: str | os.PathLike, device: str = "cpu", image_size: int | Sequenc
             model = Model(config, preprocess, classes, about.get("output", "softmax"))
     except (AllMLPError, KeyError, TypeError) as error:
         raise BadCheckpoint(f"{path}: the network it describes cannot be built: {error}") from None
-    wanted = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if wanted is not None and tuple(wanted) != config.image_size:
-        raise BadSetting(f"image_size {tuple(wanted)}: {path} is a network for {config.image_size}; leave it out")
+    _check_image_size(model, image_size, str(path))
     if classes is not None and len(classes) != config.num_classes:
         raise BadCheckpoint(f"{path}: {len(classes)} class names for {config.num_classes} classes")
     check_tensors(tensors, model.state_dict(), str(path))
@@ -71,14 +85,21 @@ def load(path: str | os.PathLike, device: str = "cpu", image_size: int | Sequenc
     return model.eval()
 
 
+def _check_image_size(model: Model, image_size: int | Sequence[int] | None, where: str) -> None:
+    wanted = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if wanted is not None and tuple(wanted) != model.config.image_size:
+        raise BadSetting(f"image_size {tuple(wanted)}: {where} is a network for {model.config.image_size}; leave it "
+                         "out")
+
+
 def find_checkpoint(path: str | os.PathLike) -> Path:
-    """The checkpoint file that `path`, a file or a run folder, stands for. Raises `BadCheckpoint`."""
+    """The file that `path` stands for: a file, a run folder or a folder for the Hub. Raises `BadCheckpoint`."""
     path = Path(path)
     if path.is_dir():
-        found = [path / name for name in CHECKPOINT_NAMES if (path / name).is_file()]
-        if not found:
+        found = next((path / name for name in CHECKPOINT_NAMES if (path / name).is_file()), hub_weights(path))
+        if found is None:
             raise BadCheckpoint(f"{path}: a folder without {' or '.join(CHECKPOINT_NAMES)}; give a run folder")
-        return found[0]
+        return found
     if not path.exists():
         raise BadCheckpoint(f"{path}: no such file; give a checkpoint (.safetensors) or a run folder")
     return path
