@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from allmlp.errors import BadData, BadSetting
-from allmlp.preprocess import HALF, IMAGENET_MEAN, IMAGENET_STD, Preprocess, fit, normalise, resized_size
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import CenterCrop, InterpolationMode, Resize
+
+from allmlp.errors import BadData, BadSetting
+from allmlp.preprocess import HALF, IMAGENET_MEAN, IMAGENET_STD, Preprocess, fit, normalise, resized_size
 
 
 def picture(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -73,15 +74,16 @@ def test_one_channel_is_the_grey_value_that_pil_computes():
     np.testing.assert_allclose(got[0, 0].numpy(), (grey - 0.5) / 0.5, atol=1.01 / 255)  # PIL rounds to 1/255, x 2 / 2
 
 
-@pytest.mark.parametrize("array", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)])
+@pytest.mark.parametrize("array", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32),
+                                   np.zeros((0, 4, 3), np.uint8)])
 def test_arrays_that_are_no_rgb_images_are_refused(array):
     with pytest.raises(BadData, match="uint8"):
         fit(array, Preprocess(image_size=(4, 4)))
 
 
 @pytest.mark.parametrize("fields", [{"image_size": (0, 4)}, {"image_size": (4, 4), "crop_ratio": 0},
-                                    {"image_size": (4, 4), "std": (0, 1, 1)}, {"image_size": (4, 4), "resize": "stretch"},
-                                    {"image_size": (4, 4), "sise": 3}])
+                                    {"image_size": (4, 4), "std": (0, 1, 1)},
+                                    {"image_size": (4, 4), "resize": "stretch"}, {"image_size": (4, 4), "sise": 3}])
 def test_impossible_settings_are_refused_in_one_line(fields):
     with pytest.raises(BadSetting) as error:
         Preprocess(**fields)

@@ -1,6 +1,7 @@
 """Frozen values: JSON there and back, dotted settings, and one clear line for each mistake."""
 
 import pytest
+
 from allmlp.errors import BadSetting, UnknownName, unknown_name
 from allmlp.recipe import Affine, Recipe
 from allmlp.recipes import RECIPES
