@@ -103,12 +103,17 @@ def normalise(images: "torch.Tensor", preprocess: Preprocess) -> "torch.Tensor":
     x = images.to(torch.float32) / 255
     if preprocess.channels == 1:
         luma = torch.tensor(LUMA, device=x.device).view(1, 3, 1, 1)
-        mean, std = (torch.tensor([sum(w * v for w, v in zip(LUMA, values, strict=True))], device=x.device)
-                     for values in (preprocess.mean, preprocess.std))
         x = (x * luma).sum(1, keepdim=True)
-    else:
-        mean, std = (torch.tensor(values, device=x.device) for values in (preprocess.mean, preprocess.std))
+    mean, std = (torch.tensor(values, device=x.device) for values in channel_statistics(preprocess))
     return (x - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
+
+
+def channel_statistics(preprocess: Preprocess) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of each channel that the network sees; of a grey one, those of the colours, weighted."""
+    if preprocess.channels == 3:
+        return preprocess.mean, preprocess.std
+    mean, std = (sum(w * v for w, v in zip(LUMA, values, strict=True)) for values in (preprocess.mean, preprocess.std))
+    return (mean,), (std,)
 
 
 def to_network_input(images: Any, preprocess: Preprocess, device: str = "cpu") -> "torch.Tensor":

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from allmlp.data.dataset import Data
 from allmlp.data.digits import open_digits
 from allmlp.recipe import Affine, Augment, Optimizer, Recipe, Schedule
@@ -28,7 +29,8 @@ class Few:
 def digits() -> Data:
     """100 images to train on and 50 to validate with, so that the last batch of 32 is short."""
     whole = open_digits()
-    return Data("digits", whole.classes, {"train": Few(whole.splits["train"], 100), "val": Few(whole.splits["test"], 50)})
+    splits = {"train": Few(whole.splits["train"], 100), "val": Few(whole.splits["test"], 50)}
+    return Data("digits", whole.classes, splits)
 
 
 @pytest.fixture

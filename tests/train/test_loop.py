@@ -8,6 +8,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+
 from allmlp import checkpoint
 from allmlp.errors import BadSetting, CannotWrite, TrainingStopped
 from allmlp.recipe import Augment

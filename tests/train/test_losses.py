@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from allmlp.errors import BadSetting
 from allmlp.recipe import Loss
 from allmlp.train.ema import Ema
 from allmlp.train.losses import build_loss, to_targets
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 CPU = torch.device("cpu")
 TOLERANCE = 1e-5  # float32 against float64

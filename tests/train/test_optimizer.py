@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from allmlp.models.variants import VARIANTS, create_model
 from allmlp.recipe import Optimizer, Schedule
 from allmlp.train.optimizer import build_optimizer, learning_rate_factor, parameter_groups, total_steps

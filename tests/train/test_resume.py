@@ -4,6 +4,7 @@ import os
 import signal
 
 import pytest
+
 from allmlp.errors import AllMLPError, BadCheckpoint, BadSetting
 from allmlp.files import load_tensors
 from allmlp.train.display import SilentDisplay
@@ -51,7 +52,8 @@ def uninterrupted(tmp_path_factory, digits):
 
 @pytest.mark.parametrize("stops", [(1,), (4,), (6, 11)], ids=["first step", "end of an epoch", "twice inside epochs"])
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd", "lamb"])
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, digits, recipe, uninterrupted, optimizer, stops):
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, digits, recipe, uninterrupted, optimizer,
+                                                                          stops):
     recipe = recipe.with_(optimizer=recipe.optimizer.with_(name=optimizer))
     whole = uninterrupted(recipe)
     for i, at in enumerate(stops):
