@@ -27,7 +27,7 @@ help:
 demo: $(VENV)/.installed
 	rm -rf runs/demo-digits
 	$(RUN) allmlp data write digits runs/demo-digits
-	$(RUN) allmlp train digits --output runs/demo --overwrite --threads 1
+	$(RUN) allmlp train digits --output runs/demo --overwrite
 	$(RUN) allmlp evaluate runs/demo runs/demo-digits
 	$(RUN) allmlp predict runs/demo $$(for digit in runs/demo-digits/test/*; do ls $$digit/*.png | head -n 1; done)
 	@echo "Report: $(CURDIR)/runs/demo/report.html"

@@ -34,7 +34,7 @@ def parser() -> Parser:
 
     def machine(to: Parser) -> None:
         to.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-        to.add_argument("--threads", type=positive, help="CPU threads (default: torch's choice)")
+        to.add_argument("--threads", type=positive, help="CPU threads (default: torch's choice; 1 to train small networks)")
         to.add_argument("--workers", type=not_negative, default=0,
                         help="processes that load images (default: 0, load in this process)")
 

@@ -4,15 +4,18 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from typing import Any
 
 from allmlp.backends.pytorch import choose_device
 from allmlp.checkpoint import provenance
-from allmlp.data import open_data
+from allmlp.commands.threads import set_threads
+from allmlp.data import SOURCES, open_data
 from allmlp.data.dataset import Data
 from allmlp.errors import BadSetting
+from allmlp.inspection.flops import count_macs
+from allmlp.models.variants import model_config
 from allmlp.recipe import Recipe
 from allmlp.recipes import choose, find
 from allmlp.train import train
@@ -24,49 +27,39 @@ EXPERIMENT = ("data", "model", "recipe", "init", "output", "epochs", "batch_size
 SIGNAL_EXIT = {"SIGINT": 130, "SIGTERM": 143}
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is to run: a new run or an old one to go on with."""
+
+    recipe: Recipe
+    data: Data
+    output: Path
+    source: dict[str, Any]  # how `data` was opened
+    threads: int | None  # of an old run, as other threads would sum in another order
+
+
 def run(options: argparse.Namespace) -> int:
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    if options.resume:
-        given = [name for name in EXPERIMENT if getattr(options, name) is not None] + options.settings
-        if given:
-            raise BadSetting(f"--resume goes on with the run as it is, so {given[0]!r} cannot be given with it; "
-                             "start a new run to change it")
-        output = Path(options.resume)
-        recipe, about = read_recipe(output), read_run(output)
-        source = about["source"]
-        data = open_data(source["data"], val_fraction=source["val_fraction"], seed=source["seed"],
-                         skip_bad=source["skip_bad"], split_files=read_split(output))
-    else:
-        if options.data is None:
-            raise BadSetting("give DATA: 'digits' or a folder of images (or --resume RUN)")
-        data = open_data(options.data, val_fraction=options.val_fraction, seed=options.split_seed,
-                         skip_bad=options.skip_bad)
-        recipe = build_recipe(options, data)
-        model = Path(recipe.init).stem if recipe.init else recipe.model
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        output = Path(options.output or f"runs/{stamp}-{model}-{Path(options.data).resolve().name}")
-        source = {"data": options.data if options.data == "digits" else str(Path(options.data).resolve()),
-                  "val_fraction": options.val_fraction, "seed": options.split_seed, "skip_bad": options.skip_bad}
+    plan = resumed_run(options) if options.resume else new_run(options)
     if options.show_recipe:
-        print(recipe.to_json(indent=2))
+        print(plan.recipe.to_json(indent=2))
         return 0
+    threads = set_threads(options.threads or plan.threads, lambda: count_macs(model_config(plan.recipe.model)))
     display = SilentDisplay() if options.quiet else display_for_stderr()
     try:
-        for note in data.notes:
+        for note in plan.data.notes:
             display.say(note)
-        display.say(f"{recipe.name}: {recipe.init or recipe.model} on {data.name}, "
-                    f"{', '.join(f'{len(part):,} {name}' for name, part in data.splits.items())}, "
-                    f"{len(data.classes)} classes; device {choose_device(options.device)}, "
-                    f"{torch.get_num_threads()} threads; run folder {output}")
-        result = train(recipe, data, output, device=options.device, workers=options.workers, source=source,
-                       time_limit_minutes=options.time_limit, resume=bool(options.resume), overwrite=options.overwrite,
-                       display=display)
+        display.say(f"{plan.recipe.name}: {plan.recipe.init or plan.recipe.model} on {plan.data.name}, "
+                    f"{', '.join(f'{len(part):,} {name}' for name, part in plan.data.splits.items())}, "
+                    f"{len(plan.data.classes)} classes; device {choose_device(options.device)}, "
+                    f"CPU threads {threads}; run folder {plan.output}")
+        result = train(plan.recipe, plan.data, plan.output, device=options.device, workers=options.workers,
+                       source=plan.source, time_limit_minutes=options.time_limit, resume=bool(options.resume),
+                       overwrite=options.overwrite, display=display)
     finally:
         display.close()
     if result.stopped:
         print(f"stopped by {result.stopped} after step {result.counters.step}; go on with: "
-              f"allmlp train --resume {output}", file=sys.stderr)
+              f"allmlp train --resume {plan.output}", file=sys.stderr)
     if result.stopped in SIGNAL_EXIT:
         return SIGNAL_EXIT[result.stopped]
     if options.json:
@@ -75,6 +68,34 @@ def run(options: argparse.Namespace) -> int:
         for line in result.lines():
             print(line)
     return 0
+
+
+def new_run(options: argparse.Namespace) -> Plan:
+    """A run as the options describe it. Raises `BadSetting` without data."""
+    if options.data is None:
+        raise BadSetting("give DATA: 'digits' or a folder of images (or --resume RUN)")
+    data = open_data(options.data, val_fraction=options.val_fraction, seed=options.split_seed,
+                     skip_bad=options.skip_bad)
+    recipe = build_recipe(options, data)
+    model = Path(recipe.init).stem if recipe.init else recipe.model
+    output = options.output or f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{model}-{Path(options.data).resolve().name}"
+    source = {"data": options.data if options.data in SOURCES else str(Path(options.data).resolve()),
+              "val_fraction": options.val_fraction, "seed": options.split_seed, "skip_bad": options.skip_bad}
+    return Plan(recipe, data, Path(output), source, threads=None)
+
+
+def resumed_run(options: argparse.Namespace) -> Plan:
+    """The run in a folder, exactly. Raises `BadSetting` where the options would change it."""
+    given = [name for name in EXPERIMENT if getattr(options, name) is not None] + options.settings
+    if given:
+        raise BadSetting(f"--resume goes on with the run as it is, so {given[0]!r} cannot be given with it; "
+                         "start a new run to change it")
+    output = Path(options.resume)
+    recipe, about = read_recipe(output), read_run(output)
+    source = about["source"]
+    data = open_data(source["data"], val_fraction=source["val_fraction"], seed=source["seed"],
+                     skip_bad=source["skip_bad"], split_files=read_split(output))
+    return Plan(recipe, data, output, source, about["threads"])
 
 
 def build_recipe(options: argparse.Namespace, data: Data) -> Recipe:
