@@ -28,7 +28,7 @@ def initialise(
 ) -> None:
     """Start every parameter of `model` in place. Random numbers come from `generator` (default: torch's global one)."""
     for name, module in model.named_modules():
-        if isinstance(module, nn.LayerNorm):
+        if isinstance(module, nn.LayerNorm) and module.elementwise_affine:
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
         elif isinstance(module, Affine):
@@ -65,6 +65,8 @@ def _linear(linear: nn.Linear, scheme: InitScheme, in_mlp: bool, generator: torc
         nn.init.xavier_uniform_(linear.weight, generator=generator)
     else:
         nn.init.trunc_normal_(linear.weight, std=0.02, generator=generator)
+    if linear.bias is None:  # in a folded network
+        return
     if scheme == "timm" and in_mlp:
         nn.init.normal_(linear.bias, std=1e-6, generator=generator)
     else:

@@ -3,7 +3,7 @@
 Axes: B batch, S tokens, C channels, F hidden.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Literal, NamedTuple
 
 import torch
@@ -22,6 +22,11 @@ def gelu(kind: Gelu) -> nn.GELU:
     return nn.GELU(approximate="tanh" if kind == "tanh" else "none")
 
 
+Axis = Literal["tokens in", "tokens out", "hidden", "halves of hidden", "channels"]
+"""What an axis of a token-mixing parameter counts, for `resize`: tokens that are summed over, tokens that come out, the
+hidden units of token mixing (in two halves, value and gate, where the MLP is gated), or none of these."""
+
+
 class Macs(NamedTuple):
     """Multiply-adds of a block's linear layers for one image, by what they mix."""
 
@@ -30,10 +35,12 @@ class Macs(NamedTuple):
 
 
 class LayerNormConfig(Value):
-    """LayerNorm over the channels of each token. Flax and timm's mixers use 1e-6, PyTorch's default is 1e-5."""
+    """LayerNorm over the channels of each token. Flax and timm's mixers use 1e-6, PyTorch's default is 1e-5. `affine`:
+    a scale and a shift per channel follow (not where the next linear layer has them, see `fold`)."""
 
     kind: Literal["layernorm"] = "layernorm"
     epsilon: float = Field(default=1e-6, gt=0)
+    affine: bool = True
 
 
 class AffineConfig(Value):
@@ -42,7 +49,14 @@ class AffineConfig(Value):
     kind: Literal["affine"] = "affine"
 
 
-NormConfig = Annotated[LayerNormConfig | AffineConfig, Field(discriminator="kind")]
+class IdentityConfig(Value):
+    """No norm: what is left of Aff once the next linear layer has its scale and shift (see `fold`)."""
+
+    kind: Literal["identity"] = "identity"
+
+
+AnyNorm = LayerNormConfig | AffineConfig | IdentityConfig
+NormConfig = Annotated[AnyNorm, Field(discriminator="kind")]
 
 
 class Affine(nn.Module):
@@ -57,8 +71,15 @@ class Affine(nn.Module):
         return torch.addcmul(self.beta, self.alpha, x_BSC)
 
 
-def build_norm(config: LayerNormConfig | AffineConfig, width: int) -> nn.Module:
-    return Affine(width) if isinstance(config, AffineConfig) else nn.LayerNorm(width, eps=config.epsilon)
+def build_norm(config: AnyNorm, width: int) -> nn.Module:
+    if isinstance(config, LayerNormConfig):
+        return nn.LayerNorm(width, eps=config.epsilon, elementwise_affine=config.affine)
+    return Affine(width) if isinstance(config, AffineConfig) else nn.Identity()
+
+
+def without_affine(config: AnyNorm) -> AnyNorm:
+    """The same norm without its scale and shift per channel."""
+    return config.with_(affine=False) if isinstance(config, LayerNormConfig) else IdentityConfig()
 
 
 class Mlp(nn.Module):
@@ -92,11 +113,6 @@ class GluMlp(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         value, gate = self.fc1(x).chunk(2, dim=-1)
         return self.fc2(value * self.act(gate))
-
-
-def mix_tokens(layer: Callable[[torch.Tensor], torch.Tensor], x_BSC: torch.Tensor) -> torch.Tensor:
-    """Apply a layer that works on the last axis to the tokens: the same weights for every channel."""
-    return layer(x_BSC.transpose(1, 2)).transpose(1, 2)
 
 
 class DropPath(nn.Module):

@@ -2,82 +2,49 @@
 
 Sources: MLP-Mixer (arXiv 2105.01601, section 2), ResMLP (arXiv 2105.03404, section 2), gMLP (arXiv 2105.08050). The
 families differ in the block, the norm and how the weights start. No positional embedding, no class token, no softmax.
-Parameter names are timm's, so that state dicts pass both ways.
+Parameter names are timm's, so that state dicts pass both ways; so are the names of methods and what they answer.
 
 Axes: B batch, S tokens (raster order), C channels, H W image, K classes.
 """
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Any, Literal, overload
 
-import pydantic
 import torch
-from pydantic import Field
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from allmlp.errors import BadData, BadSetting, unknown_name
-from allmlp.models.blocks import BlockConfig
-from allmlp.models.init import InitScheme, initialise
-from allmlp.models.layers import DropPath, LayerNormConfig, NormConfig, StochasticDepth, build_norm
+from allmlp.errors import BadData, BadSetting
+from allmlp.models import interface
+from allmlp.models.config import ModelConfig
+from allmlp.models.init import initialise
+from allmlp.models.layers import DropPath, IdentityConfig, build_norm
 from allmlp.preprocess import Preprocess
-from allmlp.values import Value
 
 Output = Literal["softmax", "sigmoid"]
 """How logits become probabilities: over all classes (one class per image), or each class for itself (several)."""
 
 
-class ModelConfig(Value):
-    """A network, complete. Sizes are (height, width) in pixels. `blocks` is repeated in turn up to `depth` blocks."""
-
-    image_size: tuple[int, int]
-    patch_size: tuple[int, int]
-    in_channels: int = Field(default=3, ge=1)
-    width: int = Field(ge=1, le=65_536)
-    depth: int = Field(ge=1, le=1_024)  # a bound for files from outside: each block takes time to build
-    blocks: tuple[BlockConfig, ...] = Field(min_length=1)
-    norm: NormConfig = LayerNormConfig()  # the last one, before pooling
-    num_classes: int = Field(default=1000, ge=0)  # 0: no head, the pooled features come out
-    stochastic_depth: StochasticDepth = StochasticDepth()
-    init: InitScheme = "flax"
-    head_bias: float = 0.0  # where the head's bias starts; big_vision takes -6.9 with the sigmoid loss
-
-    @pydantic.model_validator(mode="after")
-    def _divisible(self) -> Self:
-        for side, image, patch in zip(("height", "width"), self.image_size, self.patch_size, strict=True):
-            if patch < 1 or image < 1:
-                raise ValueError(f"{side}: image size {image} and patch size {patch} must be at least 1 pixel")
-            if image % patch:
-                low, high = image // patch * patch, (image // patch + 1) * patch
-                near = f"{low} or {high}" if low else f"{high}"
-                raise ValueError(f"image {side} {image} is not divisible by the patch {side} {patch}; take {near}")
-        return self
-
-    @pydantic.model_validator(mode="after")
-    def _all_blocks_used(self) -> Self:
-        if len(self.blocks) > self.depth:
-            raise ValueError(f"{len(self.blocks)} blocks for a depth of {self.depth}; give at most {self.depth}")
-        return self
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """(rows, columns) of tokens."""
-        return self.image_size[0] // self.patch_size[0], self.image_size[1] // self.patch_size[1]
-
-    @property
-    def layers(self) -> list[BlockConfig]:
-        """The config of each of the `depth` blocks."""
-        return [self.blocks[i % len(self.blocks)] for i in range(self.depth)]
+@torch.fx.wrap  # a symbolic trace keeps it as a call
+def check_images(images_BCHW: torch.Tensor, channels: int, height: int, width: int) -> None:
+    """Raises `BadData` for images of another shape, which a convolution would take and cut."""
+    if list(images_BCHW.shape[1:]) != [channels, height, width]:
+        raise BadData(f"this network takes images (B, {channels}, {height}, {width}), not "
+                      f"{list(images_BCHW.shape)}")
 
 
 class PatchEmbedding(nn.Module):
-    """`(B, in_channels, H, W) -> (B, S, C)`: one linear map of each patch's pixels, as a convolution with bias."""
+    """`(B, in_channels, H, W) -> (B, S, C)`: one linear map of each patch's pixels, as a convolution with bias.
+
+    Raises `BadData` for images of another size than the network's."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
+        self.channels, (self.height, self.width) = config.in_channels, config.image_size
         self.proj = nn.Conv2d(config.in_channels, config.width, config.patch_size, stride=config.patch_size)
 
     def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        check_images(images_BCHW, self.channels, self.height, self.width)
         return self.proj(images_BCHW).flatten(2).transpose(1, 2)
 
 
@@ -87,6 +54,10 @@ class Model(nn.Module):
     `preprocess` says how images are normalised for it, `classes` what its logits mean (None: not known), `output` how
     logits become probabilities; all three travel with the weights.
     """
+
+    # TorchScript compiles what `forward` calls, and else only properties; it knows no configs.
+    __jit_unused_properties__ = ("num_classes", "num_features", "head_hidden_size", "in_chans", "drop_rate",
+                                 "feature_info", "pretrained_cfg", "default_cfg")  # fmt: skip
 
     def __init__(
         self,
@@ -101,8 +72,10 @@ class Model(nn.Module):
         self.preprocess = preprocess or Preprocess(
             image_size=config.image_size, channels=1 if config.in_channels == 1 else 3
         )
-        self.classes = None if classes is None else tuple(classes)
+        self.classes = _one_name_per_class(classes, config.num_classes)
+        self.global_pool = config.global_pool
         self.grad_checkpointing = False
+        self._pretrained_cfg: dict[str, Any] | None = None
 
         layers = config.layers
         rates = config.stochastic_depth.rates([layer.branches for layer in layers])
@@ -113,6 +86,7 @@ class Model(nn.Module):
             for layer, block_rates in zip(layers, rates, strict=True)
         ))
         self.norm = build_norm(config.norm, config.width)
+        self.head_drop = nn.Dropout(config.drop_rate)
         self.head = nn.Linear(config.width, config.num_classes) if config.num_classes else nn.Identity()
 
     @property
@@ -120,54 +94,104 @@ class Model(nn.Module):
         return self.config.num_classes
 
     @property
+    def in_chans(self) -> int:
+        return self.config.in_channels
+
+    @property
+    def drop_rate(self) -> float:
+        return self.config.drop_rate
+
+    @property
     def num_features(self) -> int:
+        """Channels of the tokens, and so of the pooled features too (`head_hidden_size`)."""
         return self.config.width
+
+    head_hidden_size = num_features
+
+    @property
+    def feature_info(self) -> list[dict[str, Any]]:
+        """Name, channels and reduction of each block's output, for timm's feature extractors."""
+        return interface.feature_info(self.config)
+
+    @property
+    def pretrained_cfg(self) -> dict[str, Any]:
+        """Preprocessing and the names of the network's ends in timm's words; `timm.create_model` puts its own here."""
+        return self._pretrained_cfg or interface.as_timm_config(self.config, self.preprocess)
+
+    @pretrained_cfg.setter
+    def pretrained_cfg(self, value: dict[str, Any]) -> None:
+        self._pretrained_cfg = value
+
+    default_cfg = pretrained_cfg
 
     def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         return self.forward_head(self.forward_features(images_BCHW))
 
     def forward_features(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         """Normalised images to tokens `(B, S, C)` after the last norm. Raises `BadData` for another image size."""
-        x_BSC = self._embed(images_BCHW)
+        x_BSC = self.stem(images_BCHW)
         for block in self.blocks:
-            x_BSC = self._run(block, x_BSC)
+            if torch.jit.is_scripting():  # pyright: ignore[reportPrivateImportUsage]  (it cannot pass a block on)
+                x_BSC = block(x_BSC)
+            else:
+                x_BSC = self.run_block(block, x_BSC)
         return self.norm(x_BSC)
 
     def forward_head(self, x_BSC: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
-        """Tokens to logits `(B, K)`; with `pre_logits`, or without a head, to the pooled features `(B, C)`."""
-        pooled_BC = x_BSC.mean(dim=1)
-        return pooled_BC if pre_logits else self.head(pooled_BC)
+        """Tokens to logits `(B, K)`; with `pre_logits`, or without a head, to the pooled features `(B, C)`.
+
+        Without pooling (`global_pool` ""), both have an axis of tokens: `(B, S, K)`, `(B, S, C)`.
+        """
+        if self.global_pool == "avg":
+            x_BSC = x_BSC.mean(dim=1)
+        x_BSC = self.head_drop(x_BSC)
+        return x_BSC if pre_logits else self.head(x_BSC)
+
+    @overload
+    def forward_intermediates(
+        self, images_BCHW: torch.Tensor, indices: Sequence[str]
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]: ...
+
+    @overload
+    def forward_intermediates(
+        self, images_BCHW: torch.Tensor, indices: int | Sequence[int] | None = None, norm: bool = False,
+        stop_early: bool = False, output_fmt: interface.FeatureFormat = "NCHW",
+        intermediates_only: Literal[False] = False,
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]: ...
+
+    @overload
+    def forward_intermediates(
+        self, images_BCHW: torch.Tensor, indices: int | Sequence[int] | None = None, norm: bool = False,
+        stop_early: bool = False, output_fmt: interface.FeatureFormat = "NCHW", *, intermediates_only: Literal[True],
+    ) -> list[torch.Tensor]: ...
 
     def forward_intermediates(
-        self, images_BCHW: torch.Tensor, names: Sequence[str]
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Tokens after the last norm, and the output of each submodule in `names`.
+        self, images_BCHW: torch.Tensor, indices: Any = None, norm: bool = False, stop_early: bool = False,
+        output_fmt: interface.FeatureFormat = "NCHW", intermediates_only: bool = False,
+    ) -> Any:
+        """Tokens after the last norm, and what comes out of layers inside: by name (ours) or by block (timm's).
 
-        Any name of `named_modules()`: "stem", "blocks.3", "blocks.3.mlp_tokens.act", "norm". Outputs come as the
-        submodule gives them: `(B, S, C)` for stem, blocks and norm; inside token mixing `(B, C, F)`; "head" `(B, K)`.
-        Raises `UnknownName` for a name that is no submodule.
+        `indices` names: any of `named_modules()`: "stem", "blocks.3", "blocks.3.mlp_tokens.act", "norm"; a dict of
+        outputs as the submodules give them: `(B, S, C)` for stem, blocks and norm; inside token mixing `(B, C, F)`;
+        "head" `(B, K)`. Raises `UnknownName` for a name that is no submodule.
+        `indices` numbers: those blocks (None: all; a number: the last so many), a list of `(B, C, rows, columns)`, or
+        with `output_fmt` "NLC" of `(B, S, C)`; the other options are those of `interface.outputs_by_index`, and
+        `intermediates_only` leaves the first result out. Raises `BadSetting` for a block that is not there.
         """
-        modules = {name: module for name, module in self.named_modules() if name not in ("", "blocks")}
-        outputs: dict[str, torch.Tensor] = {}
-        hooks = []
-        for name in names:
-            if name not in modules:
-                raise unknown_name("layer", name, modules)
+        if isinstance(indices, Sequence) and all(isinstance(name, str) for name in indices):
+            if norm or stop_early or intermediates_only or output_fmt != "NCHW":
+                raise BadSetting("options of forward_intermediates are for blocks by number; outputs by name come as "
+                                 "the layers give them")
+            return interface.outputs_by_name(self, images_BCHW, indices)
+        blocks = interface.take_blocks(self.config.depth, indices)
+        features, outputs = interface.outputs_by_index(self, images_BCHW, blocks, norm, stop_early, output_fmt)
+        return outputs if intermediates_only else (features, outputs)
 
-        def keep(name: str):
-            def hook(_module, _inputs, output):
-                outputs[name] = output
-
-            return hook
-
-        try:
-            hooks = [modules[name].register_forward_hook(keep(name)) for name in names]
-            features = self.forward_features(images_BCHW)
-            self.forward_head(features)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return features, {name: outputs[name] for name in names}
+    def run_block(self, block: nn.Module, x_BSC: torch.Tensor) -> torch.Tensor:
+        """A block's output; its activations are kept for the backward pass or computed again there."""
+        if self.grad_checkpointing and self.training:
+            return checkpoint(block, x_BSC, use_reentrant=False)
+        return block(x_BSC)
 
     def to_grid(self, x_BSC: torch.Tensor) -> torch.Tensor:
         """Tokens `(B, S, C)` laid out as an image `(B, C, rows, columns)`."""
@@ -177,35 +201,48 @@ class Model(nn.Module):
         return self.head
 
     def reset_classifier(
-        self, num_classes: int, classes: Sequence[str] | None = None, generator: torch.Generator | None = None
+        self, num_classes: int, global_pool: Literal["avg", ""] | None = None, classes: Sequence[str] | None = None,
+        generator: torch.Generator | None = None,
     ) -> None:
-        """Replace the head by a fresh one (0: none), started by the network's own scheme."""
-        if classes is not None and len(classes) != num_classes:
-            raise BadSetting(f"{len(classes)} class names for {num_classes} classes; give one name per class")
-        self.config = self.config.with_(num_classes=num_classes)
-        self.classes = None if classes is None else tuple(classes)
+        """Replace the head by a fresh one (0: none), started by the network's own scheme, and the pooling if given."""
+        classes = _one_name_per_class(classes, num_classes)
+        pooling = self.global_pool if global_pool is None else global_pool
+        self.config = self.config.with_(num_classes=num_classes, global_pool=pooling)
+        self.classes = classes
+        self.global_pool = self.config.global_pool
         self.head = nn.Identity()
         if num_classes:
-            like = next(self.parameters())
+            like = self.stem.proj.weight
             self.head = nn.Linear(self.config.width, num_classes)
             initialise(nn.ModuleDict({"head": self.head}), self.config.init, self.config.head_bias, generator)
             self.head.to(like.device, like.dtype)
+        self.head.train(self.training)
+
+    def prune_intermediate_layers(
+        self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Remove the blocks after the last one that `indices` asks for, in place; returns the numbers of those asked.
+
+        `prune_norm`: the last norm goes too; `prune_head`: head and pooling too. Raises `BadSetting`.
+        """
+        taken = interface.take_blocks(self.config.depth, indices)
+        depth = max(taken) + 1
+        self.blocks = self.blocks[:depth]
+        norm = IdentityConfig() if prune_norm else self.config.norm
+        self.config = self.config.with_(depth=depth, blocks=self.config.blocks[:depth], norm=norm)
+        if prune_norm:
+            self.norm = nn.Identity()
+        if prune_head:
+            self.reset_classifier(0, "")
+        return taken
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute each block in the backward pass instead of keeping its activations."""
         self.grad_checkpointing = enable
 
-    def _embed(self, images_BCHW: torch.Tensor) -> torch.Tensor:
-        expected = (self.config.in_channels, *self.config.image_size)
-        if images_BCHW.ndim != 4 or tuple(images_BCHW.shape[1:]) != expected:
-            raise BadData(f"this network takes images (B, {', '.join(map(str, expected))}), not "
-                          f"{tuple(images_BCHW.shape)}")
-        return self.stem(images_BCHW)
-
-    def _run(self, block: nn.Module, x_BSC: torch.Tensor) -> torch.Tensor:
-        if self.grad_checkpointing and self.training:
-            return checkpoint(block, x_BSC, use_reentrant=False)
-        return block(x_BSC)
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Patterns of the parameters of each layer in turn, for timm's layer-wise learning rates; always by block."""
+        return {"stem": r"^stem", "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99_999,))]}
 
 
 def build(
@@ -220,3 +257,20 @@ def build(
     model.to_empty(device="cpu")
     initialise(model, config.init, config.head_bias, generator)
     return model
+
+
+def _one_name_per_class(classes: Sequence[str] | None, num_classes: int) -> tuple[str, ...] | None:
+    if classes is not None and len(classes) != num_classes:
+        raise BadSetting(f"{len(classes)} class names for {num_classes} classes; give one name per class")
+    return None if classes is None else tuple(classes)
+
+
+def with_config(model: Model, config: ModelConfig) -> Model:
+    """A network with the same tensors, which both then share, and another config: another GELU, dropout or pooling.
+
+    In evaluation mode. PyTorch raises a `RuntimeError` where the tensors do not fit.
+    """
+    with torch.device("meta"):
+        other = Model(config, model.preprocess, model.classes, model.output)
+    other.load_state_dict(model.state_dict(), assign=True)
+    return other.eval()

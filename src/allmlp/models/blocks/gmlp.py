@@ -13,20 +13,36 @@ import torch
 from pydantic import Field, field_validator
 from torch import nn
 
-from allmlp.models.layers import DropPath, Gelu, LayerNormConfig, Macs, NormConfig, build_norm, gelu, mix_tokens
+from allmlp.models.layers import (
+    Axis,
+    DropPath,
+    Gelu,
+    LayerNormConfig,
+    Macs,
+    NormConfig,
+    build_norm,
+    gelu,
+    without_affine,
+)
 from allmlp.values import Value
 
 
 class GMLPConfig(Value):
-    """`hidden` is d_ffn: the first linear's width, halved by the gate."""
+    """`hidden` is d_ffn: the first linear's width, halved by the gate. `folded`: the block's norm has no
+    scale and shift."""
 
     kind: Literal["gmlp"] = "gmlp"
     hidden: int = Field(ge=2)
     activation: Gelu = "erf"
     norm: NormConfig = LayerNormConfig()
     gate_norm: NormConfig = LayerNormConfig(epsilon=1e-5)
+    folded: bool = False
 
     branches: ClassVar[int] = 1
+    token_axes: ClassVar[dict[str, tuple[Axis, ...]]] = {
+        "mlp_channels.gate.proj.weight": ("tokens out", "tokens in"),
+        "mlp_channels.gate.proj.bias": ("tokens out",),
+    }
 
     @field_validator("hidden")
     @classmethod
@@ -39,6 +55,9 @@ class GMLPConfig(Value):
         """The gate's linear map mixes tokens; its product with the other half is elementwise and not counted."""
         half = self.hidden // 2
         return Macs(half * tokens * tokens, tokens * width * (self.hidden + half))
+
+    def beside(self, copies: int) -> "GMLPConfig":
+        return self
 
     def build(self, width: int, grid: tuple[int, int], drop_paths: list[DropPath]) -> "GMLPBlock":
         return GMLPBlock(self, width, grid, drop_paths)
@@ -58,7 +77,8 @@ class SpatialGatingUnit(nn.Module):
 
     def forward(self, x_BSF: torch.Tensor) -> torch.Tensor:
         carrier, gate = x_BSF.chunk(2, dim=-1)
-        return carrier * mix_tokens(self.proj, self.norm(gate))
+        gate_BFS = self.norm(gate).transpose(1, 2)
+        return carrier * self.proj(gate_BFS).transpose(1, 2)
 
 
 class GatedMlp(nn.Module):
@@ -80,7 +100,7 @@ class GMLPBlock(nn.Module):
 
     def __init__(self, config: GMLPConfig, width: int, grid: tuple[int, int], drop_paths: list[DropPath]):
         super().__init__()
-        self.norm = build_norm(config.norm, width)
+        self.norm = build_norm(without_affine(config.norm) if config.folded else config.norm, width)
         self.mlp_channels = GatedMlp(config, width, grid[0] * grid[1])
         self.drop_path = drop_paths[0]
 

@@ -13,19 +13,30 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
-from allmlp.models.layers import DropPath, GluMlp, LayerNormConfig, Macs, Mlp, NormConfig, build_norm, mix_tokens
+from allmlp.models.layers import (
+    Axis,
+    DropPath,
+    GluMlp,
+    LayerNormConfig,
+    Macs,
+    Mlp,
+    NormConfig,
+    build_norm,
+    without_affine,
+)
 from allmlp.values import Value
 
 
 class MixerConfig(Value):
     """`token_hidden` is D_S, `channel_hidden` is D_C. `activation="swiglu"` is timm's gmixer (no paper): both MLPs
-    gated by SiLU, which halves their hidden widths after the first linear."""
+    gated by SiLU, which halves their hidden widths after the first linear. `folded`: norm2 has no scale and shift."""
 
     kind: Literal["mixer"] = "mixer"
     token_hidden: int = Field(ge=1)
     channel_hidden: int = Field(ge=1)
     activation: Literal["tanh", "erf", "swiglu"] = "tanh"
     norm: NormConfig = LayerNormConfig()
+    folded: bool = False
 
     branches: ClassVar[int] = 2  # residual branches, each with its own drop rate
 
@@ -42,6 +53,19 @@ class MixerConfig(Value):
             return width * tokens * (hidden + (hidden // 2 if self.activation == "swiglu" else hidden))
 
         return Macs(mlp(self.token_hidden), mlp(self.channel_hidden))
+
+    @property
+    def token_axes(self) -> dict[str, tuple[Axis, ...]]:
+        first: Axis = "halves of hidden" if self.activation == "swiglu" else "hidden"
+        return {
+            "mlp_tokens.fc1.weight": (first, "tokens in"),
+            "mlp_tokens.fc1.bias": (first,),
+            "mlp_tokens.fc2.weight": ("tokens out", "hidden"),
+            "mlp_tokens.fc2.bias": ("tokens out",),
+        }
+
+    def beside(self, copies: int) -> "MixerConfig":
+        return self.with_(token_hidden=copies * self.token_hidden)
 
     def build(self, width: int, grid: tuple[int, int], drop_paths: list[DropPath]) -> "MixerBlock":
         return MixerBlock(self, width, grid, drop_paths)
@@ -60,10 +84,11 @@ class MixerBlock(nn.Module):
         self.norm1 = build_norm(config.norm, width)
         self.mlp_tokens = mlp(tokens, config.token_hidden)
         self.drop_path1 = drop_paths[0]
-        self.norm2 = build_norm(config.norm, width)
+        self.norm2 = build_norm(without_affine(config.norm) if config.folded else config.norm, width)
         self.mlp_channels = mlp(width, config.channel_hidden)
         self.drop_path2 = drop_paths[1]
 
     def forward(self, x_BSC: torch.Tensor) -> torch.Tensor:
-        x_BSC = x_BSC + self.drop_path1(mix_tokens(self.mlp_tokens, self.norm1(x_BSC)))
+        normed_BCS = self.norm1(x_BSC).transpose(1, 2)
+        x_BSC = x_BSC + self.drop_path1(self.mlp_tokens(normed_BCS).transpose(1, 2))
         return x_BSC + self.drop_path2(self.mlp_channels(self.norm2(x_BSC)))

@@ -1,0 +1,28 @@
+"""The head for other classes: rows of classes that keep their name are copied, all others start afresh."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from allmlp.models.model import Model
+
+
+@torch.no_grad()
+def change_classes(
+    model: Model, num_classes: int, classes: Sequence[str] | None, generator: torch.Generator | None
+) -> None:
+    """Give `model`, in place, a head for `num_classes`, by name where both sides have names.
+
+    A name that occurs twice on either side says nothing about which row is meant and is not copied.
+    """
+    old_head, old_classes = model.head, model.classes
+    model.reset_classifier(num_classes, classes=classes, generator=generator)
+    if isinstance(old_head, nn.Linear) and isinstance(model.head, nn.Linear) and old_classes and classes:
+        once = [{name for name, times in Counter(names).items() if times == 1} for names in (old_classes, classes)]
+        common = sorted(once[0] & once[1])
+        to = [list(classes).index(name) for name in common]
+        source = [old_classes.index(name) for name in common]
+        model.head.weight[to] = old_head.weight[source]
+        model.head.bias[to] = old_head.bias[source]
