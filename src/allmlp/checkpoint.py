@@ -18,6 +18,7 @@ import allmlp
 from allmlp.errors import AllMLPError, BadCheckpoint, BadSetting
 from allmlp.files import load_tensors, read_metadata, save_tensors
 from allmlp.models.model import Model, ModelConfig
+from allmlp.models.resize import resize
 from allmlp.preprocess import Preprocess
 from allmlp.weights.catalogue import CATALOGUE, DEFAULTS, find_published
 from allmlp.weights.formats import is_foreign, load_foreign
@@ -83,6 +84,20 @@ def load(path: str | os.PathLike, device: str = "cpu", image_size: int | Sequenc
     check_tensors(tensors, model.state_dict(), str(path))
     model.load_state_dict(tensors, assign=True)
     return model.eval()
+
+
+def load_at(path: str | os.PathLike, image_size: tuple[int, int] | None, device: str = "cpu") -> Model:
+    """`load`, then brought to `image_size` (height, width) by `resize` where the network is for another one.
+
+    The size also answers for a file whose shapes leave it open. Raises what `load` and `resize` do.
+    """
+    if image_size is None:
+        return load(path, device)
+    try:
+        model = load(path, device)
+    except BadCheckpoint:
+        model = load(path, device, image_size)  # raises again unless the size was what was missing
+    return model if model.config.image_size == image_size else resize(model, image_size=image_size)
 
 
 def _check_image_size(model: Model, image_size: int | Sequence[int] | None, where: str) -> None:

@@ -27,6 +27,10 @@ class BadCheckpoint(AllMLPError):
     """A weights file that is truncated, hostile, of another format or of another network."""
 
 
+class CannotDownload(AllMLPError):
+    """A file that could not be fetched; says where it is and where to put it by hand."""
+
+
 class CannotWrite(AllMLPError):
     """A file that could not be written; what stood there before is untouched."""
 
