@@ -23,7 +23,8 @@ class Parser(argparse.ArgumentParser):
 def parser() -> Parser:
     """The whole command line."""
     top = Parser(prog="allmlp", description="All-MLP vision models: train, evaluate and use MLP-Mixer, ResMLP, gMLP.",
-                 epilog="MODEL is a checkpoint (.safetensors) or a run folder; DATA is 'digits' or a folder of images.")
+                 epilog="MODEL is a weights file, a run folder, published weights by name, or hf-hub:owner/name. "
+                        "DATA is 'digits' or a folder of images.")
     top.add_argument("--version", action="version", version=f"allmlp {allmlp.__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
 
@@ -34,9 +35,13 @@ def parser() -> Parser:
 
     def machine(to: Parser) -> None:
         to.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-        to.add_argument("--threads", type=positive, help="CPU threads (default: torch's choice; 1 to train small networks)")
+        to.add_argument("--threads", type=positive, help="CPU threads (default: torch's; 1 to train small networks)")
         to.add_argument("--workers", type=not_negative, default=0,
                         help="processes that load images (default: 0, load in this process)")
+
+    def size(to: Parser) -> None:
+        to.add_argument("--image-size", type=image_size, metavar="N|HxW",
+                        help="pixels, e.g. 96 or 64x96 (default: the network's own); weights are resized to it")
 
     def source(to: Parser) -> None:
         to.add_argument("--val-fraction", type=float, default=0.2, metavar="F",
@@ -48,12 +53,11 @@ def parser() -> Parser:
     train.add_argument("data", nargs="?", metavar="DATA", help="'digits' or a folder of images")
     train.add_argument("--model", metavar="NAME", help="a name of `allmlp models` (default: by the image size)")
     train.add_argument("--recipe", metavar="NAME|FILE", help="a recipe by name, or a recipe.json")
-    train.add_argument("--init", metavar="MODEL", help="start from the weights of a checkpoint or run folder")
+    train.add_argument("--init", metavar="MODEL", help="start from the weights of a MODEL")
     train.add_argument("--output", metavar="DIR", help="the run folder (default: runs/DATE-MODEL-DATA)")
     train.add_argument("--epochs", type=float, metavar="N", help="short for --set schedule.epochs=N")
     train.add_argument("--batch-size", type=positive, metavar="N", help="short for --set batch_size=N")
     train.add_argument("--lr", type=float, metavar="X", help="short for --set optimizer.learning_rate=X")
-    train.add_argument("--image-size", type=image_size, metavar="N|HxW", help="in pixels, e.g. 96 or 64x96")
     train.add_argument("--seed", type=not_negative, metavar="N", help="short for --set seed=N")
     train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
                        help="any number of the recipe by its dotted name, e.g. augment.mixup=0.2; may be repeated")
@@ -62,26 +66,30 @@ def parser() -> Parser:
     train.add_argument("--overwrite", action="store_true", help="replace a run in --output")
     train.add_argument("--time-limit", type=float, metavar="MINUTES", help="stop after so long, ready to be resumed")
     train.add_argument("--quiet", action="store_true", help="no progress")
+    size(train)
     machine(train)
     source(train)
 
     evaluate = command("evaluate", "Measure MODEL on DATA.")
-    evaluate.add_argument("model", metavar="MODEL", help="a checkpoint or a run folder")
+    evaluate.add_argument("model", metavar="MODEL", help="weights file, run folder, published name, Hub id")
     evaluate.add_argument("data", metavar="DATA", help="'digits' or a folder of images")
     evaluate.add_argument("--split", choices=("train", "val", "test"), help="default: test, else val")
     evaluate.add_argument("--per-class", action="store_true", help="precision, recall and F1 of each class")
+    size(evaluate)
     machine(evaluate)
     source(evaluate)
 
     predict = command("predict", "Name what is on images.")
-    predict.add_argument("model", metavar="MODEL", help="a checkpoint or a run folder")
+    predict.add_argument("model", metavar="MODEL", help="weights file, run folder, published name, Hub id")
     predict.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders or globs")
     predict.add_argument("--top", type=positive, default=3, metavar="K", help="classes to show (default: 3)")
     predict.add_argument("--csv", metavar="FILE", help="write file, class, probability, … as CSV ('-': stdout)")
     predict.add_argument("--skip-bad", action="store_true", help="leave out broken images and say which")
+    size(predict)
     machine(predict)
 
     models = command("models", "List the networks, or show one in detail.")
+    models.add_argument("--pretrained", action="store_true", help="list the published weights instead")
     models.add_argument("pattern", nargs="?", default="*", metavar="PATTERN", help="a name, or e.g. 'mixer*'")
 
     data = command("data", "Look at a folder of images, or write a data set as one.")

@@ -14,12 +14,14 @@ from allmlp.values import Value
 
 class Affine(Value):
     """A random affine map per image, drawn uniformly: +-`degrees`, +-`translate` (of the side), 1 +- `scale`, +-`shear`
-    (degrees). Done for a whole batch on the device, for images of one size (digits)."""
+    (degrees). Done for a whole batch on the device, for images of one size (digits). `outside`: what comes in at the
+    edges, the border's pixels repeated or black."""
 
     degrees: float = Field(default=0.0, ge=0, le=180)
     translate: float = Field(default=0.0, ge=0, le=1)
     scale: float = Field(default=0.0, ge=0, lt=1)
     shear: float = Field(default=0.0, ge=0, lt=90)
+    outside: Literal["border", "black"] = "border"
 
 
 class Augment(Value):

@@ -43,7 +43,8 @@ def only_affine(images: torch.Tensor, ranges: Affine, seed: int = 0, step: int =
 
 
 @pytest.mark.parametrize("size", [(8, 8), (20, 31), (1, 5)])
-@pytest.mark.parametrize("ranges", [ALL_RANGES, Affine(degrees=180), Affine(shear=45), Affine(translate=1.0)])
+@pytest.mark.parametrize("ranges", [ALL_RANGES, Affine(degrees=180), Affine(shear=45), Affine(translate=1.0),
+                                    ALL_RANGES.with_(outside="black")])
 def test_affine_maps_are_those_of_torchvision(size, ranges):
     height, width = size
     images = noise(6, height, width)
@@ -51,7 +52,7 @@ def test_affine_maps_are_those_of_torchvision(size, ranges):
     # Repeated edges in torchvision: make the picture so large that its own border is out of reach. The padding is the
     # same on both sides, so the centre stays.
     reach = 3 * max(size) + 4
-    padded = torch.nn.functional.pad(images.float(), [reach] * 4, mode="replicate")
+    padded = torch.nn.functional.pad(images.float(), [reach] * 4, mode="replicate" if ranges.outside == "border" else "constant")
     for image, moved, (turn, right, down, scale, shear) in zip(padded, result, drawn(6, 5, 7), strict=True):
         expected = tv.affine(
             image, angle=ranges.degrees * turn,

@@ -114,10 +114,28 @@ def test_nothing_to_resume_is_one_clear_line(tmp_path, digits, recipe):
         run(recipe, digits, tmp_path, resume=True)
 
 
-def test_a_state_of_another_network_is_refused(tmp_path, digits, recipe):
+def test_a_run_is_resumed_with_its_own_recipe_only(tmp_path, digits, recipe):
     run(recipe, digits, tmp_path, display=StopAt(2))
-    with pytest.raises(BadCheckpoint, match="do not fit"):
+    with pytest.raises(BadSetting, match="another recipe"):
         run(recipe.with_(model="resmlp_p2_8"), digits, tmp_path, resume=True)
+
+
+def test_a_state_of_another_network_is_refused(tmp_path, digits, recipe):
+    for name in ("mixer_p2_8", "resmlp_p2_8"):
+        run(recipe.with_(model=name), digits, tmp_path / name, display=StopAt(2))
+    (tmp_path / "resmlp_p2_8" / "state.safetensors").replace(tmp_path / "mixer_p2_8" / "state.safetensors")
+    with pytest.raises(BadCheckpoint, match="do not fit"):
+        run(recipe, digits, tmp_path / "mixer_p2_8", resume=True)
+
+
+def test_a_run_goes_on_without_the_file_it_started_from(tmp_path, digits, recipe):
+    run(recipe, digits, tmp_path / "first")
+    recipe = recipe.with_(init=str(tmp_path / "first" / "last.safetensors"))
+    run(recipe, digits, tmp_path / "whole")
+    run(recipe, digits, tmp_path / "second", display=StopAt(5))
+    (tmp_path / "first" / "last.safetensors").unlink()
+    run(recipe, digits, tmp_path / "second", resume=True)
+    assert state_of(tmp_path / "second") == state_of(tmp_path / "whole")
 
 
 def test_a_truncated_state_is_refused(tmp_path, digits, recipe):

@@ -24,8 +24,13 @@ class Predictor(Protocol):
         ...
 
 
-def load_predictor(path: str | os.PathLike, device: str = "auto") -> Predictor:
-    """A predictor from a checkpoint or a run folder. Raises `BadCheckpoint`, and `BadSetting` for a device."""
+def load_predictor(
+    path: str | os.PathLike, device: str = "auto", image_size: tuple[int, int] | None = None
+) -> Predictor:
+    """A predictor from whatever `checkpoint.load` takes, brought to `image_size` (height, width) if given.
+
+    Raises what loading and resizing do, and `BadSetting` for a device.
+    """
     from allmlp.backends.pytorch import load
 
-    return load(path, device)
+    return load(path, device, image_size)

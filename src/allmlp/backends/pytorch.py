@@ -39,9 +39,11 @@ class PyTorchPredictor:
             self.model.train(was_training)
 
 
-def load(path: str | os.PathLike, device: str = "auto") -> PyTorchPredictor:
-    """A predictor from a checkpoint or run folder."""
-    return PyTorchPredictor(checkpoint.load(path).to(choose_device(device)))
+def load(
+    path: str | os.PathLike, device: str = "auto", image_size: tuple[int, int] | None = None
+) -> PyTorchPredictor:
+    """A predictor from whatever `checkpoint.load` takes, for images of `image_size` if given."""
+    return PyTorchPredictor(checkpoint.load_at(path, image_size).to(choose_device(device)))
 
 
 def choose_device(name: str = "auto") -> torch.device:

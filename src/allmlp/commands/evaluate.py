@@ -17,7 +17,7 @@ from allmlp.train import run_folder
 def run(options: argparse.Namespace) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
-    predictor = load_predictor(options.model, options.device)
+    predictor = load_predictor(options.model, options.device, options.image_size)
     data = open_data(options.data, val_fraction=options.val_fraction, seed=options.split_seed,
                      skip_bad=options.skip_bad, split_files=split_of_run(options.model, options.data))
     split = options.split or next(name for name in ("test", "val", "train") if name in data.splits)

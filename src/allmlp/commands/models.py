@@ -6,9 +6,12 @@ import json
 from allmlp.errors import unknown_name
 from allmlp.inspection.flops import count_macs, count_parameters
 from allmlp.models.variants import VARIANTS, list_models
+from allmlp.weights.catalogue import CATALOGUE, as_dict, as_text, list_published
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.pretrained:
+        return published(options)
     names = list_models(options.pattern)
     if not names:
         raise unknown_name("model", options.pattern, VARIANTS, "`allmlp models` lists all")
@@ -26,6 +29,14 @@ def run(options: argparse.Namespace) -> int:
         from allmlp.inspection.summary import summary
 
         print(f"\n{summary(VARIANTS[names[0]])}")
+    return 0
+
+
+def published(options: argparse.Namespace) -> int:
+    rows = list_published(options.pattern)
+    if not rows:
+        raise unknown_name("published weights", options.pattern, CATALOGUE, "`allmlp models --pretrained` lists all")
+    print(json.dumps([as_dict(found) for found in rows]) if options.json else as_text(rows))
     return 0
 
 

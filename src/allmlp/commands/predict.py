@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     files = find_images(options.images)
-    predictor = load_predictor(options.model, options.device)
+    predictor = load_predictor(options.model, options.device, options.image_size)
     rows, bad = [], []
     for row in predictions(predictor, files, options.top):
         if isinstance(row, BadData):

@@ -13,9 +13,7 @@ from allmlp.checkpoint import provenance
 from allmlp.commands.threads import set_threads
 from allmlp.data import SOURCES, open_data
 from allmlp.data.dataset import Data
-from allmlp.errors import BadSetting
-from allmlp.inspection.flops import count_macs
-from allmlp.models.variants import model_config
+from allmlp.errors import BadCheckpoint, BadSetting
 from allmlp.recipe import Recipe
 from allmlp.recipes import choose, find
 from allmlp.train import train
@@ -43,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     if options.show_recipe:
         print(plan.recipe.to_json(indent=2))
         return 0
-    threads = set_threads(options.threads or plan.threads, lambda: count_macs(model_config(plan.recipe.model)))
+    threads = set_threads(options.threads or plan.threads, plan.recipe.model)
     display = SilentDisplay() if options.quiet else display_for_stderr()
     try:
         for note in plan.data.notes:
@@ -105,7 +103,7 @@ def build_recipe(options: argparse.Namespace, data: Data) -> Recipe:
                "batch_size": options.batch_size, "seed": options.seed}
     recipe = recipe.with_(**{key: value for key, value in changes.items() if value is not None})
     if options.init:
-        recipe = recipe.with_(model=str(provenance(options.init).get("model", recipe.model)))
+        recipe = recipe.with_(model=network_of(options.init))
     if options.epochs is not None:
         warmup = min(recipe.schedule.warmup_epochs, options.epochs / 10)  # a short run keeps some of it for learning
         recipe = recipe.with_(schedule=recipe.schedule.with_(epochs=options.epochs, warmup_epochs=warmup))
@@ -119,3 +117,11 @@ def build_recipe(options: argparse.Namespace, data: Data) -> Recipe:
     if data.multi_label and recipe.loss.kind == "softmax":
         recipe = recipe.with_(loss=recipe.loss.with_(kind="sigmoid"))
     return recipe
+
+
+def network_of(init: str) -> str:
+    """The name of the network in a checkpoint of ours; for weights from elsewhere, what they were called by."""
+    try:
+        return str(provenance(init).get("model", init))
+    except BadCheckpoint:
+        return init

@@ -10,6 +10,7 @@ its partner, so lambda is not folded to [0.5, 1] as big_vision does.
 """
 
 import math
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,9 +27,10 @@ def augment_batch(images: torch.Tensor, targets: torch.Tensor, augment: Augment,
     In a batch of one image, mixup and CutMix mix it with itself, that is, do nothing.
     """
     images = images.to(torch.float32)
-    if augment.affine is not None and augment.affine != Affine():
+    if augment.affine is not None and augment.affine != Affine(outside=augment.affine.outside):
         count, _, height, width = images.shape
-        images = affine(images, inverse_maps(augment.affine, count, height, width, generator(seed, "affine", step)))
+        maps = inverse_maps(augment.affine, count, height, width, generator(seed, "affine", step))
+        images = affine(images, maps, augment.affine.outside)
     draws = generator(seed, "mix", step)
     use_cutmix = augment.cutmix > 0 and (augment.mixup == 0 or draws.random() < augment.cutmix_probability)
     if use_cutmix:
@@ -83,8 +85,9 @@ def inverse_maps(ranges: Affine, count: int, height: int, width: int, draws: np.
     return torch.from_numpy(np.concatenate([inverse, offset[:, :, None]], 2).astype(np.float32))
 
 
-def affine(images: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
-    """Move each of `images`, float `(N, C, H, W)`, by its own map (see `inverse_maps`); bilinear, edges repeated.
+def affine(images: torch.Tensor, inverse: torch.Tensor,
+           outside: Literal["border", "black"] = "border") -> torch.Tensor:
+    """Move each of `images`, float `(N, C, H, W)`, by its own map (see `inverse_maps`); bilinear.
 
     The sampling places are summed up element by element and not with `affine_grid`, which is a matrix product and loses
     up to a pixel when autocast or TF32 rounds it.
@@ -96,4 +99,5 @@ def affine(images: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
     source = place[:, :, 0] * x + place[:, :, 1] * y + place[:, :, 2]  # (N, 2, H, W), in pixels from the centre
     half = torch.tensor([width / 2, height / 2], device=images.device).view(2, 1, 1)
     grid = (source / half).permute(0, 2, 3, 1)  # grid_sample's -1 and 1 are the outer edges of the border pixels
-    return torch.nn.functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return torch.nn.functional.grid_sample(images, grid, mode="bilinear", align_corners=False,
+                                           padding_mode="zeros" if outside == "black" else "border")

@@ -29,6 +29,7 @@ from allmlp.data.seeds import derived_seed
 from allmlp.errors import BadSetting, TrainingStopped
 from allmlp.evaluate.dataset import evaluate_dataset
 from allmlp.models.model import Model
+from allmlp.models.resize import resize
 from allmlp.models.variants import create_model
 from allmlp.preprocess import normalise
 from allmlp.recipe import Recipe
@@ -78,10 +79,12 @@ def run(
     """
     output, display, started = Path(output), display or SilentDisplay(), time.monotonic()
     where = choose_device(device)
-    run_folder.prepare(output, resume, overwrite)
+    run_folder.prepare(output, recipe, resume, overwrite)
 
     torch.manual_seed(recipe.seed)
-    model = starting_model(recipe, data).to(where)
+    # What is resumed was saved whole; the file that the run started from may be gone by now.
+    model = checkpoint.load(output / "last.safetensors") if resume else starting_model(recipe, data)
+    model = model.to(where)
     preprocess = model.preprocess
     if recipe.freeze_backbone:
         model.requires_grad_(False)
@@ -217,15 +220,12 @@ def run(
 def starting_model(recipe: Recipe, data: Data) -> Model:
     """The network a recipe starts from: fresh, or the weights of `recipe.init` with a head for the data's classes.
 
-    A head is kept when the class names are the same, in the same order.
+    Weights come to `recipe.image_size` by `resize`; the head keeps the rows of classes that it knew by name.
     """
     if recipe.init:
-        model = checkpoint.load(recipe.init)
-        if recipe.image_size and recipe.image_size != model.config.image_size:
-            raise BadSetting(f"{recipe.init} takes images of {model.config.image_size}, not {recipe.image_size}; "
-                             "leave image_size out")
+        model = checkpoint.load_at(recipe.init, recipe.image_size)
         if model.classes != data.classes:
-            model.reset_classifier(len(data.classes), classes=data.classes)
+            model = resize(model, classes=data.classes, seed=recipe.seed)
     else:
         model = create_model(recipe.model, image_size=recipe.image_size, classes=data.classes,
                              stochastic_depth=recipe.stochastic_depth, seed=recipe.seed)

@@ -31,12 +31,14 @@ RUN_FILES = ("recipe.json", "run.json", "split.json", "metrics.jsonl", "summary.
 SUMMARY_COLUMNS = ("epoch", "train_loss", "eval_loss", "eval_top1", "eval_top5", "lr")
 
 
-def prepare(output: Path, resume: bool, overwrite: bool) -> None:
-    """Make the folder, or check that it can be resumed. Raises `BadSetting` rather than mix two runs."""
+def prepare(output: Path, recipe: Recipe, resume: bool, overwrite: bool) -> None:
+    """Clear the folder, or check that it can be resumed. Raises `BadSetting` rather than mix two runs."""
     has_run = (output / "recipe.json").exists()
     if resume:
         if not (output / "state.safetensors").exists():
             raise BadSetting(f"{output}: nothing to resume (no state.safetensors); start the run without --resume")
+        if read_recipe(output) != recipe:
+            raise BadSetting(f"{output}: was begun with another recipe; resume it with its own recipe.json")
         return
     if has_run and not overwrite:
         raise BadSetting(f"{output}: holds a run already; go on with `allmlp train --resume {output}`, "
