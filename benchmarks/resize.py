@@ -9,12 +9,16 @@ and tested on the same 360 digits, enlarged to the new size. Beside the methods 
 - patch: the patches grow with the image, so that their number stays (where they get a whole number of pixels);
 - none (ratio 1): the same further epoch for the network at its own size, for comparison.
 
+`constant_images_change_percent`: how far the pooled features of five grey, constant images move by the change alone, in
+the mean over channels and images, relative to the features' standard deviation over the test digits.
+
 Digits hold no more than 8 x 8 pixels of detail, so a larger image shows nothing new: what is measured is how much of
 what the network knows survives, not what a higher resolution is worth. Nothing is chosen on the test images except
 `resize`'s "auto", which is read off this table. Rows go to results/resize.csv, in place of those of the same network.
 """
 
 import argparse
+import copy
 import csv
 import math
 import tempfile
@@ -34,16 +38,17 @@ from allmlp.evaluate.dataset import evaluate_dataset
 from allmlp.models.model import Model
 from allmlp.models.resize import INTERPOLATIONS, Method, resize
 from allmlp.models.variants import create_model
-from allmlp.preprocess import Preprocess
+from allmlp.preprocess import Preprocess, to_network_input
 from allmlp.recipes import RECIPES
 from allmlp.train.loop import run
 from allmlp.train.run_folder import machine
 
 RESULTS = Path(__file__).parent.parent / "results" / "resize.csv"
 COLUMNS = ("model", "ratio", "method", "seed", "accuracy_before_percent", "accuracy_after_percent",
-           "accuracy_after_one_epoch_percent", "old_tokens", "new_tokens", "parameters", "epochs", "cpu_seconds",
-           "threads", "processor", "torch", "commit", "date", "command")
+           "accuracy_after_one_epoch_percent", "constant_images_change_percent", "old_tokens", "new_tokens",
+           "parameters", "epochs", "cpu_seconds", "threads", "processor", "torch", "commit", "date", "command")
 PATCH_PX = 4
+GREYS = np.array([0, 64, 128, 191, 255], np.uint8)[:, None, None, None]
 SIDES = {8: (4, 6, 12, 16), 7: (9,)}  # patches along a side: of training, and of the new sizes
 EPOCHS = {"mixer_p2_8": 12, "resmlp_p2_8": 20, "gmlp_p2_8": 12}
 DIGITS = RECIPES["digits"]
@@ -74,6 +79,21 @@ def enlarged(data: Data, preprocess: Preprocess) -> Data:
     return Data(data.name, data.classes, {name: Kept(part, preprocess) for name, part in data.splits.items()})
 
 
+def pooled(model: Model, images: np.ndarray) -> torch.Tensor:
+    """Features `(N, C)` in float64 of uint8 images of the model's size."""
+    model = copy.deepcopy(model).double()
+    with torch.no_grad():
+        tokens = model.forward_features(to_network_input(images, model.preprocess).double())
+        return model.forward_head(tokens, pre_logits=True)
+
+
+def constant_images_change_percent(model: Model, changed: Model, digits: np.ndarray) -> float:
+    """See above; `digits`: images of the old size."""
+    greys = [np.ones((5, *each.preprocess.image_size, 3), np.uint8) * GREYS for each in (model, changed)]
+    moved = (pooled(changed, greys[1]) - pooled(model, greys[0])).abs().mean()
+    return 100 * float(moved / pooled(model, digits).std(0).mean())
+
+
 def changes(model: Model, old: int, new: int) -> Iterator[tuple[str, Model]]:
     """Each method with the network that it makes of `model` for `new` instead of `old` patches along a side."""
     size_px = PATCH_PX * new
@@ -96,7 +116,7 @@ def rows(name: str, seed: int, epochs: int, fine_tuning: bool, folder: Path) -> 
 
     for old, news in SIDES.items():
         model = trained(name, old, seed, digits, epochs, folder / str(old))
-        before = accuracy(model, digits)
+        before, known = accuracy(model, digits), Kept(digits.splits["test"], model.preprocess).images
         for new in (old, *news):
             data = enlarged(digits, model.preprocess.with_(image_size=(PATCH_PX * new, PATCH_PX * new)))
             for method, changed in changes(model, old, new) if new != old else [("none", model)]:
@@ -105,39 +125,53 @@ def rows(name: str, seed: int, epochs: int, fine_tuning: bool, folder: Path) -> 
                        "accuracy_before_percent": before, "accuracy_after_percent": accuracy(changed, data),
                        "old_tokens": old * old, "new_tokens": math.prod(changed.config.grid),
                        "parameters": sum(parameter.numel() for parameter in changed.parameters())}
+                row["constant_images_change_percent"] = constant_images_change_percent(model, changed, known)
                 if fine_tuning:
                     row["accuracy_after_one_epoch_percent"] = accuracy(fine_tuned(changed, seed, data, folder), data)
                 yield {**row, "cpu_seconds": time.process_time() - start}
 
 
-def write(new: list[dict], where: dict) -> None:
-    """Put `new` into the table in place of all rows of the same networks."""
-    kept = []
-    if RESULTS.exists():
-        with RESULTS.open(newline="") as file:
-            kept = [row for row in csv.DictReader(file) if row["model"] not in {row["model"] for row in new}]
+def as_text(row: dict) -> dict[str, str]:
+    return {key: f"{value:.2f}" if isinstance(value, float) else str(value) for key, value in row.items()}
+
+
+def written() -> list[dict]:
+    """The rows of results/resize.csv."""
+    if not RESULTS.exists():
+        return []
+    with RESULTS.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write(table: list[dict]) -> None:
     RESULTS.parent.mkdir(exist_ok=True)
     with RESULTS.open("w", newline="") as file:
-        writer: csv.DictWriter[str] = csv.DictWriter(file, COLUMNS, lineterminator="\n", restval="")
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(kept)
-        writer.writerows({key: f"{value:.2f}" if isinstance(value, float) else value
-                          for key, value in {**row, **where}.items()} for row in new)
+        writer.writerows(table)
 
 
-def show(found: list[dict]) -> None:
-    """Mean and standard deviation over the seeds, for each ratio and method: right after / after one epoch."""
-    def group(row: dict) -> tuple:
-        return row["old_tokens"], row["ratio"], row["method"]
+def show(table: list[dict]) -> None:
+    """For each network and column a table in Markdown: methods down, ratios across, mean ± deviation over the seeds."""
+    for name in dict.fromkeys(row["model"] for row in table):
+        rows = [row for row in table if row["model"] == name]
+        ratios = sorted({row["ratio"] for row in rows} - {"1.00"}, key=float)
+        before = [float(row["accuracy_before_percent"]) for row in rows if row["method"] == "none"]
+        print(f"\n{name}: {np.mean(before):.1f} % before, {len({row['seed'] for row in rows})} seeds")
+        for column in COLUMNS[5:8]:
+            if not all(row[column] for row in rows):
+                continue
+            print(f"\n{column}\n\n| method | " + " | ".join(ratios) + " |\n|---" + "|---" * len(ratios) + "|")
+            for method in dict.fromkeys(row["method"] for row in rows if row["ratio"] != "1.00"):
+                cells = [[float(row[column]) for row in rows if (row["method"], row["ratio"]) == (method, ratio)]
+                         for ratio in ratios]
+                print(f"| {method} | " + " | ".join(map(mean_and_deviation, cells)) + " |")
 
-    for each in dict.fromkeys(map(group, found)):
-        line = f"{each[0]} tokens x {each[1]} {each[2]:14}"
-        for column in ("accuracy_after_percent", "accuracy_after_one_epoch_percent"):
-            values = [row[column] for row in found if group(row) == each and column in row]
-            if values:
-                spread = f" ± {np.std(values, ddof=1):4.1f}" if len(values) > 1 else ""
-                line += f"  {np.mean(values):5.1f}{spread}"
-        print(line)
+
+def mean_and_deviation(values: list[float]) -> str:
+    if not values:
+        return "–"
+    return f"{np.mean(values):.1f}" + (f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else "")
 
 
 def main() -> None:
@@ -147,8 +181,12 @@ def main() -> None:
     options.add_argument("--epochs", type=int, help="of the training from scratch")
     options.add_argument("--skip-fine-tuning", action="store_true")
     options.add_argument("--threads", type=int, default=1)
+    options.add_argument("--show", action="store_true", help="print the tables of results/resize.csv, measure nothing")
     options.add_argument("--dry", action="store_true", help="leave results/resize.csv as it is")
     chosen = options.parse_args()
+    if chosen.show:
+        show(written())
+        return
     torch.set_num_threads(chosen.threads)
     epochs, fine_tuning = chosen.epochs or EPOCHS[chosen.model], not chosen.skip_fine_tuning
     about, found = machine(), []
@@ -162,9 +200,9 @@ def main() -> None:
                 found.append(row)
                 print(*(f"{key} {value:.2f}" if isinstance(value, float) else f"{key} {value}"
                         for key, value in row.items()), sep=", ", flush=True)
+    found = [as_text({**dict.fromkeys(COLUMNS, ""), **row, **where}) for row in found]
     if not chosen.dry:
-        write(found, where)
-    print(f"\n{chosen.model}: accuracy (%) right after, and after one epoch")
+        write([row for row in written() if row["model"] != chosen.model] + found)
     show(found)
 
 

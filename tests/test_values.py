@@ -62,3 +62,8 @@ def test_an_unknown_name_is_answered_with_the_nearest_or_all():
     assert "did you mean beta?" in str(unknown_name("letter", "betta", ["alpha", "beta"]))
     assert "accepted: alpha, beta" in str(unknown_name("letter", "zzz", ["beta", "alpha"]))
     assert "(30 in all)" in str(unknown_name("number", "zzz", [f"{i:02d}" for i in range(30)]))
+
+
+def test_a_misspelt_field_is_named_before_the_field_that_is_missing_for_it():
+    with pytest.raises(BadSetting, match="unknown setting of recipe 'modle'; did you mean model"):
+        Recipe.from_json('{"name": "a", "modle": "mixer_p2_8"}')

@@ -1,6 +1,7 @@
 """What all our configuration values share: frozen, an unknown field is an error, JSON there and back."""
 
 import json
+import re
 import typing
 from typing import Any, Self
 
@@ -45,7 +46,7 @@ def with_dotted(value: Value, path: str, text: str) -> Value:
     name, _, rest = path.partition(".")
     fields = type(value).model_fields
     if name not in fields:
-        raise unknown_name(f"setting of {type(value).__name__.lower()}", name, fields)
+        raise unknown_name(f"setting of {_words(type(value))}", name, fields)
     inner = getattr(value, name)
     if rest:
         if inner is None:  # an optional group that is off: setting one of its fields turns it on
@@ -68,11 +69,18 @@ def _parse(text: str) -> Any:
 
 
 def _one_line(kind: type, error: pydantic.ValidationError) -> BadSetting:
-    first = error.errors(include_url=False)[0]
+    """The first mistake; before all others a field that does not exist, since a misspelt one is missing too."""
+    errors = error.errors(include_url=False)
+    first = next((found for found in errors if found["type"] == "extra_forbidden"), errors[0])
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         fields = kind.model_fields if len(first["loc"]) == 1 else ()
-        return BadSetting(str(unknown_name(f"setting of {kind.__name__.lower()}", str(first["loc"][-1]), fields)))
+        return BadSetting(str(unknown_name(f"setting of {_words(kind)}", str(first["loc"][-1]), fields)))
     message = first["msg"].removeprefix("Value error, ")
     got = "" if first["type"] in ("missing", "value_error") else f" (got {first['input']!r})"
-    return BadSetting(f"{kind.__name__.lower()}{': ' + where if where else ''}: {message}{got}")
+    return BadSetting(f"{_words(kind)}{': ' + where if where else ''}: {message}{got}")
+
+
+def _words(kind: type) -> str:
+    """"MixerConfig" as "mixer", "StochasticDepth" as "stochastic depth"."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind.__name__.removesuffix("Config")).lower()

@@ -52,7 +52,8 @@ def test_affine_maps_are_those_of_torchvision(size, ranges):
     # Repeated edges in torchvision: make the picture so large that its own border is out of reach. The padding is the
     # same on both sides, so the centre stays.
     reach = 3 * max(size) + 4
-    padded = torch.nn.functional.pad(images.float(), [reach] * 4, mode="replicate" if ranges.outside == "border" else "constant")
+    mode = "replicate" if ranges.outside == "border" else "constant"
+    padded = torch.nn.functional.pad(images.float(), [reach] * 4, mode=mode)
     for image, moved, (turn, right, down, scale, shear) in zip(padded, result, drawn(6, 5, 7), strict=True):
         expected = tv.affine(
             image, angle=ranges.degrees * turn,

@@ -70,17 +70,17 @@ def test_blocks_take_turns_up_to_the_depth(config):
 
 @pytest.mark.parametrize(("change", "line"), [
     ({"image_size": (225, 224)},
-     "modelconfig: image height 225 is not divisible by the patch height 16; take 224 or 240"),
+     "model: image height 225 is not divisible by the patch height 16; take 224 or 240"),
     ({"image_size": (224, 230)},
-     "modelconfig: image width 230 is not divisible by the patch width 16; take 224 or 240"),
-    ({"image_size": (8, 224)}, "modelconfig: image height 8 is not divisible by the patch height 16; take 16"),
-    ({"patch_size": (0, 16)}, "modelconfig: height: image size 224 and patch size 0 must be at least 1 pixel"),
-    ({"depth": 0}, "modelconfig: depth: Input should be greater than or equal to 1 (got 0)"),
+     "model: image width 230 is not divisible by the patch width 16; take 224 or 240"),
+    ({"image_size": (8, 224)}, "model: image height 8 is not divisible by the patch height 16; take 16"),
+    ({"patch_size": (0, 16)}, "model: height: image size 224 and patch size 0 must be at least 1 pixel"),
+    ({"depth": 0}, "model: depth: Input should be greater than or equal to 1 (got 0)"),
     ({"blocks": (MixerConfig(token_hidden=2, channel_hidden=2),) * 3, "depth": 2},
-     "modelconfig: 3 blocks for a depth of 2; give at most 2"),
-    ({"blocks": ()}, "modelconfig: blocks: Tuple should have at least 1 item after validation, not 0 (got ())"),
-    ({"num_classes": -1}, "modelconfig: num_classes: Input should be greater than or equal to 0 (got -1)"),
-    ({"head_bias": float("nan")}, "modelconfig: head_bias: Input should be a finite number (got nan)"),
+     "model: 3 blocks for a depth of 2; give at most 2"),
+    ({"blocks": ()}, "model: blocks: Tuple should have at least 1 item after validation, not 0 (got ())"),
+    ({"num_classes": -1}, "model: num_classes: Input should be greater than or equal to 0 (got -1)"),
+    ({"head_bias": float("nan")}, "model: head_bias: Input should be a finite number (got nan)"),
 ])
 def test_a_setting_that_makes_no_network_is_refused_in_one_line(change, line):
     with pytest.raises(BadSetting) as error:
@@ -92,9 +92,9 @@ def test_a_setting_that_makes_no_network_is_refused_in_one_line(change, line):
     (lambda: GMLPConfig(hidden=7),
      "gmlpconfig: hidden: must be even: the gate splits the hidden channels in halves"),
     (lambda: MixerConfig(token_hidden=6, channel_hidden=7, activation="swiglu"),
-     "mixerconfig: swiglu halves the hidden widths, so token_hidden 6 and channel_hidden 7 must both be even"),
+     "mixer: swiglu halves the hidden widths, so token_hidden 6 and channel_hidden 7 must both be even"),
     (lambda: ResMLPConfig(channel_hidden=4, layer_scale=0.1, activation="swiglu"),
-     "resmlpconfig: activation: Input should be 'tanh' or 'erf' (got 'swiglu')"),
+     "res mlp: activation: Input should be 'tanh' or 'erf' (got 'swiglu')"),
     (lambda: StochasticDepth(rate=1.0), "stochasticdepth: rate: Input should be less than 1 (got 1.0)"),
 ])
 def test_a_block_that_cannot_be_is_refused_in_one_line(make, line):
@@ -110,12 +110,12 @@ def test_an_unknown_field_is_refused_with_the_nearest_name():
 
 
 @pytest.mark.parametrize(("old", "new", "line"), [
-    ('"kind":"mixer"', '"kind":"attention"', "modelconfig: blocks.0: Input tag 'attention'"),
+    ('"kind":"mixer"', '"kind":"attention"', "model: blocks.0: Input tag 'attention'"),
     ('"activation":"tanh"', '"activaton":"tanh"',
      "unknown setting of mixerconfig 'activaton'; did you mean activation?"),
-    ('"width":768', '"width":"wide"', "modelconfig: width: Input should be a valid integer"),
+    ('"width":768', '"width":"wide"', "model: width: Input should be a valid integer"),
     ('"width":768', '"width":768,"heads":12', "unknown setting of modelconfig 'heads'"),
-    ("{", "[", "modelconfig: Invalid JSON"),
+    ("{", "[", "model: Invalid JSON"),
 ])
 def test_json_that_is_no_config_is_refused_in_one_line(old, new, line):
     text = VARIANTS["mixer_b16_224"].to_json()

@@ -64,9 +64,9 @@ def test_class_names_give_the_number_of_classes():
     ({"name": "resnet50"}, UnknownName, "unknown model 'resnet50';"),
     ({"image_size": (64, 64, 3)}, BadSetting, "image_size (64, 64, 3): give one number or (height, width)"),
     ({"patch_size": [2]}, BadSetting, "patch_size (2,): give one number or (height, width)"),
-    ({"image_size": 9}, BadSetting, "modelconfig: image height 9 is not divisible by the patch height 2; take 8 or 10"),
+    ({"image_size": 9}, BadSetting, "model: image height 9 is not divisible by the patch height 2; take 8 or 10"),
     ({"activation": "relu"}, BadSetting,
-     "mixerconfig: activation: Input should be 'tanh', 'erf' or 'swiglu' (got 'relu')"),
+     "mixer: activation: Input should be 'tanh', 'erf' or 'swiglu' (got 'relu')"),
     ({"stochastic_depth": 1.5}, BadSetting, "stochasticdepth: rate: Input should be less than 1 (got 1.5)"),
     ({"num_classes": 3, "classes": ["cat", "dog"]}, BadSetting, "2 class names for 3 classes"),
 ])

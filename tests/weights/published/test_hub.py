@@ -1,6 +1,7 @@
 """Folders that timm wrote for the Hub are our networks: logits, image size, preprocessing and class names."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from timm.models import save_for_hf
 
 import allmlp
 from allmlp.errors import BadCheckpoint, CannotDownload
-from allmlp.preprocess import HALF, IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from allmlp.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from allmlp.testing import randomise
 from allmlp.weights import labels
 
@@ -20,12 +21,31 @@ NAMES = ["mixer_s32_224", "gmixer_12_224", "resmlp_12_224", "gmlp_ti16_224"]
 LABELS = {"label_names": ["n01", "n02", "n03"], "label_descriptions": {"n01": "cat", "n02": "dog", "n03": "dog"}}
 
 
-def timms_folder(folder: Path, name: str = "gmlp_ti16_224", about: dict | None = None, safe: bool = True, **arguments):
+def write_timms(folder: Path, name: str = "gmlp_ti16_224", about: dict | None = None, safe: bool = True, **arguments):
     """timm's network with random weights, and the folder that timm writes of it."""
     model = timm.create_model(name, **{"img_size": (48, 64), "num_classes": 3, **arguments}).eval()
     randomise(model)
     save_for_hf(model, str(folder), safe_serialization=safe, model_config=dict(about or {}))
     return model
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    """A folder that timm wrote, to be copied."""
+    folder = tmp_path_factory.mktemp("timm")
+    write_timms(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(written, tmp_path) -> Path:
+    """A folder that timm wrote, to be changed."""
+    return shutil.copytree(written, tmp_path / "folder")
+
+
+def rewrite(folder: Path, key: str, **changes) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, key: {**config.get(key, {}), **changes}}))
 
 
 def assert_same_logits(ours, theirs, size=(48, 64), channels=3):
@@ -38,7 +58,7 @@ def assert_same_logits(ours, theirs, size=(48, 64), channels=3):
 @pytest.mark.parametrize("safe", [True, False], ids=["safetensors", "bin"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_folder_of_timms_is_read_with_its_image_size_and_preprocessing(name, safe, tmp_path):
-    theirs = timms_folder(tmp_path, name, safe=safe, **({"img_size": (64, 96)} if name == "mixer_s32_224" else {}))
+    theirs = write_timms(tmp_path, name, safe=safe, **({"img_size": (64, 96)} if name == "mixer_s32_224" else {}))
     ours = allmlp.load(tmp_path)
     size = ours.config.image_size
     assert_same_logits(ours, theirs, size)
@@ -51,25 +71,25 @@ def test_a_folder_of_timms_is_read_with_its_image_size_and_preprocessing(name, s
 
 
 def test_the_weights_alone_are_found_with_what_stands_beside_them(tmp_path):
-    theirs = timms_folder(tmp_path, about=LABELS)
+    theirs = write_timms(tmp_path, about=LABELS)
     assert_same_logits(allmlp.load(tmp_path / "model.safetensors"), theirs)
     assert allmlp.load(tmp_path / "model.safetensors").classes == ("n01", "n02", "n03")
 
 
-def test_class_names_are_the_descriptions_where_these_are_unique(tmp_path):
-    unique = {**LABELS, "label_descriptions": {"n01": "cat", "n02": "dog"}}
-    timms_folder(tmp_path, about=unique)
-    assert allmlp.load(tmp_path).classes == ("cat", "dog", "n03")
+def test_class_names_are_the_descriptions_where_these_are_unique(folder):
+    described = {"n01": "cat", "n02": "dog"}
+    rewrite(folder, "pretrained_cfg", label_names=["n01", "n02", "n03"], label_descriptions=described)
+    assert allmlp.load(folder).classes == ("cat", "dog", "n03")
 
 
 def test_of_weights_that_the_catalogue_knows_the_classes_are_known(tmp_path):
-    timms_folder(tmp_path, "resmlp_12_224.fb_in1k", num_classes=1000)
+    write_timms(tmp_path, "resmlp_12_224.fb_in1k", num_classes=1000)
     assert json.loads((tmp_path / "config.json").read_text())["pretrained_cfg"]["tag"] == "fb_in1k"
     assert allmlp.load(tmp_path).classes == labels.words("imagenet-1k")
 
 
 def test_channels_and_pooling_are_read(tmp_path):
-    theirs = timms_folder(tmp_path, in_chans=1, global_pool="", num_classes=0)
+    theirs = write_timms(tmp_path, in_chans=1, global_pool="", num_classes=0)
     ours = allmlp.load(tmp_path)
     assert_same_logits(ours, theirs, channels=1)
     assert (ours.config.global_pool, ours.preprocess.channels, ours.num_classes) == ("", 1, 0)
@@ -77,20 +97,14 @@ def test_channels_and_pooling_are_read(tmp_path):
 
 @pytest.mark.parametrize(("change", "expected"), [
     ({}, {}),
-    ({"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}, {"mean": HALF, "std": HALF}),
+    ({"mean": IMAGENET_MEAN, "std": IMAGENET_STD}, {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}),
     ({"crop_pct": 0.95, "interpolation": "bilinear"}, {"crop_ratio": 0.95, "interpolation": "bilinear"}),
     ({"crop_mode": "squash"}, {"resize": "squash_crop"}),
     ({"crop_mode": "squash", "crop_pct": 1.0}, {"resize": "squash", "crop_ratio": 1}),
 ], ids=str)  # fmt: skip
-def test_preprocessing_is_translated(change, expected, tmp_path):
-    timms_folder(tmp_path, "resmlp_12_224", pretrained_cfg_overlay=change)
-    usual = Preprocess(image_size=(48, 64), mean=IMAGENET_MEAN, std=IMAGENET_STD)
-    assert allmlp.load(tmp_path).preprocess == usual.with_(**expected)
-
-
-def damage(folder: Path, **changes) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+def test_preprocessing_is_translated(change, expected, folder):
+    rewrite(folder, "pretrained_cfg", **change)
+    assert allmlp.load(folder).preprocess == Preprocess(image_size=(48, 64)).with_(**expected)
 
 
 @pytest.mark.parametrize(("text", "line"), [
@@ -112,22 +126,20 @@ def damage(folder: Path, **changes) -> None:
     ('{"pretrained_cfg": {"input_size": [3, 1e999, 48]}}', "the image size [3, inf, 48] is not (height, width)"),
     ('{"pretrained_cfg": {"input_size": [48]}}', "the image size [48] is not (height, width)"),
 ], ids=lambda value: value[:60])  # fmt: skip
-def test_a_config_that_is_damaged_or_wrong_is_refused_in_one_line(text, line, tmp_path):
-    timms_folder(tmp_path)
-    (tmp_path / "config.json").write_text(text)
+def test_a_config_that_is_damaged_or_wrong_is_refused_in_one_line(text, line, folder):
+    (folder / "config.json").write_text(text)
     with pytest.raises(BadCheckpoint) as error:
-        allmlp.load(tmp_path)
+        allmlp.load(folder)
     assert line in str(error.value)
-    assert str(tmp_path) in str(error.value)
+    assert str(folder) in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_a_config_without_end_is_not_read(tmp_path):
-    timms_folder(tmp_path)
-    with open(tmp_path / "config.json", "wb") as file:
+def test_a_config_without_end_is_not_read(folder):
+    with open(folder / "config.json", "wb") as file:
         file.truncate(1 << 40)  # sparse
     with pytest.raises(BadCheckpoint, match="longer than 16777216 bytes"):
-        allmlp.load(tmp_path)
+        allmlp.load(folder)
 
 
 def test_a_folder_without_weights_is_no_folder_of_weights(tmp_path):
@@ -137,14 +149,14 @@ def test_a_folder_without_weights_is_no_folder_of_weights(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["hf-hub:owner/name", "hf_hub:owner/name", "hf-hub:owner/name@v1"])
-@pytest.mark.parametrize("safe", [True, False], ids=["safetensors", "bin"])
-def test_a_repository_on_the_hub_is_a_model(name, safe, hub, tmp_path):
-    theirs = timms_folder(tmp_path / "folder", about=LABELS, safe=safe)
+def test_a_repository_on_the_hub_is_a_model(name, hub, folder):
+    rewrite(folder, "pretrained_cfg", label_names=["n01", "n02", "n03"])
     revision = name.partition("@")[2] or "main"
-    for file in (tmp_path / "folder").iterdir():
+    for file in folder.iterdir():
         hub.add(f"/owner/name/resolve/{revision}/{file.name}", file.read_bytes())
-    ours = allmlp.load(name)
-    assert_same_logits(ours, theirs)
+    ours, expected = allmlp.load(name), allmlp.load(folder)
+    assert_same_logits(ours, expected)
+    assert (ours.config, ours.preprocess) == (expected.config, expected.preprocess)
     assert ours.classes == ("n01", "n02", "n03")
 
 

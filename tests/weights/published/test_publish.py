@@ -30,8 +30,8 @@ IN_TIMM = {
 }
 OURS = {
     "mixer_p2_8": {},
-    "mixer_s8_224": {"image_size": (16, 24), "drop_rate": 0.1, "stochastic_depth": 0.1},
-    "resmlp_12_p8_224": {"image_size": 16},
+    "mixer_t4_32": {"image_size": (16, 24), "drop_rate": 0.1, "stochastic_depth": 0.1},
+    "resmlp_p2_8": {"image_size": 16},
 }
 
 
@@ -126,8 +126,9 @@ def test_the_card_says_what_whoever_uses_the_model_has_to_know(tmp_path):
     assert "license: apache-2.0\n" in head
     assert "library_name: timm\n" in head
     assert "pipeline_tag: image-classification\n" in head
+    parameters = f"{sum(parameter.numel() for parameter in model.parameters()):,}"
     for fact in ("# my-model", "cat, dog, mouse", "eval_score: 0.875", "data: pets", "3 x 32 x 32", "squash_crop",
-                 f"{sum(p.numel() for p in model.parameters()):,}", 'allmlp.load("hf-hub:OWNER/my-model")'):  # fmt: skip
+                 parameters, 'allmlp.load("hf-hub:OWNER/my-model")'):  # fmt: skip
         assert fact in page
     save_hub(network("mixer_p2_8"), tmp_path)
     head = (tmp_path / "README.md").read_text(encoding="utf-8").split("---\n")[1]
@@ -154,6 +155,7 @@ def receiving(hub):
     """The site takes uploads as the Hub does: a repository is made, files are asked for, a commit carries them."""
     hub.answers |= {
         ("POST", "/api/repos/create"): {"url": f"{hub.address}/owner/name", "id": "owner/name", "name": "owner/name"},
+        ("POST", "/api/validate-yaml"): {"errors": [], "warnings": []},
         ("POST", "/api/models/owner/name/preupload/main"): {"files": [
             {"path": name, "uploadMode": "regular", "shouldIgnore": False}
             for name in ("config.json", "model.safetensors", "README.md")]},

@@ -11,7 +11,8 @@ from typing import Literal, get_args
 import torch
 
 from allmlp.errors import BadSetting, unknown_name
-from allmlp.models.model import Model, ModelConfig
+from allmlp.models.config import ModelConfig
+from allmlp.models.model import Model
 from allmlp.models.resize.head import change_classes
 from allmlp.models.resize.resampling import Kernel, grid_maps
 from allmlp.models.resize.stem import change_channels, resample_patch
