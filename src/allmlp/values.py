@@ -83,4 +83,4 @@ def _one_line(kind: type, error: pydantic.ValidationError) -> BadSetting:
 
 def _words(kind: type) -> str:
     """"MixerConfig" as "mixer", "StochasticDepth" as "stochastic depth"."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind.__name__.removesuffix("Config")).lower()
+    return re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", " ", kind.__name__.removesuffix("Config")).lower()

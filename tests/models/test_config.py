@@ -90,12 +90,12 @@ def test_a_setting_that_makes_no_network_is_refused_in_one_line(change, line):
 
 @pytest.mark.parametrize(("make", "line"), [
     (lambda: GMLPConfig(hidden=7),
-     "gmlpconfig: hidden: must be even: the gate splits the hidden channels in halves"),
+     "gmlp: hidden: must be even: the gate splits the hidden channels in halves"),
     (lambda: MixerConfig(token_hidden=6, channel_hidden=7, activation="swiglu"),
      "mixer: swiglu halves the hidden widths, so token_hidden 6 and channel_hidden 7 must both be even"),
     (lambda: ResMLPConfig(channel_hidden=4, layer_scale=0.1, activation="swiglu"),
-     "res mlp: activation: Input should be 'tanh' or 'erf' (got 'swiglu')"),
-    (lambda: StochasticDepth(rate=1.0), "stochasticdepth: rate: Input should be less than 1 (got 1.0)"),
+     "resmlp: activation: Input should be 'tanh' or 'erf' (got 'swiglu')"),
+    (lambda: StochasticDepth(rate=1.0), "stochastic depth: rate: Input should be less than 1 (got 1.0)"),
 ])
 def test_a_block_that_cannot_be_is_refused_in_one_line(make, line):
     with pytest.raises(BadSetting) as error:
@@ -106,15 +106,15 @@ def test_a_block_that_cannot_be_is_refused_in_one_line(make, line):
 def test_an_unknown_field_is_refused_with_the_nearest_name():
     with pytest.raises(AllMLPError) as error:
         VARIANTS["mixer_b16_224"].with_(image_sise=10)
-    assert str(error.value) == "unknown setting of modelconfig 'image_sise'; did you mean image_size or patch_size?"
+    assert str(error.value) == "unknown setting of model 'image_sise'; did you mean image_size or patch_size?"
 
 
 @pytest.mark.parametrize(("old", "new", "line"), [
     ('"kind":"mixer"', '"kind":"attention"', "model: blocks.0: Input tag 'attention'"),
     ('"activation":"tanh"', '"activaton":"tanh"',
-     "unknown setting of mixerconfig 'activaton'; did you mean activation?"),
+     "unknown setting of mixer 'activaton'; did you mean activation?"),
     ('"width":768', '"width":"wide"', "model: width: Input should be a valid integer"),
-    ('"width":768', '"width":768,"heads":12', "unknown setting of modelconfig 'heads'"),
+    ('"width":768', '"width":768,"heads":12', "unknown setting of model 'heads'"),
     ("{", "[", "model: Invalid JSON"),
 ])
 def test_json_that_is_no_config_is_refused_in_one_line(old, new, line):

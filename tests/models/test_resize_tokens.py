@@ -2,6 +2,7 @@
 
 import copy
 import math
+import typing
 
 import numpy as np
 import pytest
@@ -12,7 +13,10 @@ from PIL import Image
 from torch.nn import functional as F
 
 from allmlp.inspection.flops import count_macs, on_meta
+from allmlp.models.blocks import BlockConfig
+from allmlp.models.blocks.mixer import MixerConfig
 from allmlp.models.fold import fold
+from allmlp.models.layers import DropPath
 from allmlp.models.model import build
 from allmlp.models.resize import INTERPOLATIONS, resize
 from allmlp.models.resize.resampling import grid_maps
@@ -234,21 +238,27 @@ def test_folding_and_resizing_may_come_in_either_order(model, method):
 # --- what a block says of itself -------------------------------------------------------------------------------------
 
 
+KINDS = typing.get_args(typing.get_args(BlockConfig)[0])
+SMALL = [kind(**{name: 8 for name, field in kind.model_fields.items() if field.is_required()}) for kind in KINDS]
+GATED = MixerConfig(token_hidden=8, channel_hidden=8, activation="swiglu")
+
+
 @pytest.mark.parametrize("folded", [False, True])
-def test_a_block_names_every_axis_that_goes_with_the_number_of_tokens(config, folded):
+@pytest.mark.parametrize("block", [*SMALL, GATED], ids=lambda block: f"{block.kind}, {block.activation}")
+def test_every_block_names_each_axis_that_goes_with_the_number_of_tokens(block, folded):
     """Built for two grids, and side by side, each parameter changes along the named axes and along no other."""
     def shapes(config, grid):
         with torch.device("meta"):
-            module = config.build(14, grid, [None] * config.branches)
+            module = config.build(14, grid, [DropPath(0, True)] * config.branches)
         return {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
 
-    for block in (block.with_(folded=folded) for block in config.blocks):
-        old, new, beside = shapes(block, (6, 5)), shapes(block, (7, 11)), shapes(block.beside(3), (6, 5))
-        assert set(block.token_axes) <= old.keys()
-        for name, shape in old.items():
-            axes = block.token_axes.get(name, (None,) * len(shape))
-            assert len(axes) == len(shape)
-            for number, axis in enumerate(axes):
-                tokens, hidden = axis in ("tokens in", "tokens out"), axis in ("hidden", "halves of hidden")
-                assert new[name][number] == (77 if tokens else shape[number]), name
-                assert beside[name][number] == (3 * shape[number] if hidden else shape[number]), name
+    block = block.with_(folded=folded)
+    old, new, beside = shapes(block, (6, 5)), shapes(block, (7, 11)), shapes(block.beside(3), (6, 5))
+    assert set(block.token_axes) <= old.keys()
+    for name, shape in old.items():
+        axes = block.token_axes.get(name, (None,) * len(shape))
+        assert len(axes) == len(shape)
+        for number, axis in enumerate(axes):
+            tokens, hidden = axis in ("tokens in", "tokens out"), axis in ("hidden", "halves of hidden")
+            assert new[name][number] == (77 if tokens else shape[number]), name
+            assert beside[name][number] == (3 * shape[number] if hidden else shape[number]), name

@@ -67,7 +67,7 @@ def test_class_names_give_the_number_of_classes():
     ({"image_size": 9}, BadSetting, "model: image height 9 is not divisible by the patch height 2; take 8 or 10"),
     ({"activation": "relu"}, BadSetting,
      "mixer: activation: Input should be 'tanh', 'erf' or 'swiglu' (got 'relu')"),
-    ({"stochastic_depth": 1.5}, BadSetting, "stochasticdepth: rate: Input should be less than 1 (got 1.5)"),
+    ({"stochastic_depth": 1.5}, BadSetting, "stochastic depth: rate: Input should be less than 1 (got 1.5)"),
     ({"num_classes": 3, "classes": ["cat", "dog"]}, BadSetting, "2 class names for 3 classes"),
 ])
 def test_a_mistake_is_one_line(arguments, error, line):

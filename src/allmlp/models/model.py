@@ -55,7 +55,8 @@ class Model(nn.Module):
     logits become probabilities; all three travel with the weights.
     """
 
-    # TorchScript compiles what `forward` calls, and else only properties; it knows no configs.
+    # TorchScript takes along every attribute and property that it is not told to leave; it knows no configs.
+    __jit_ignored_attributes__ = ("config", "preprocess", "classes")
     __jit_unused_properties__ = ("num_classes", "num_features", "head_hidden_size", "in_chans", "drop_rate",
                                  "feature_info", "pretrained_cfg", "default_cfg")  # fmt: skip
 
