@@ -1,6 +1,6 @@
 """Digits: our recipe over seeds, from arrays and from PNG folders, beside an SVM and a small ResNet of timm.
 
-    python benchmarks/digits.py [--seeds 5] [--skip-folder]
+    python benchmarks/digits.py [--seeds 5] [--keep]
 
 All on scikit-learn's 1,797 real digits with the same split (1,437 to train, 360 to test). The SVM's C and gamma are
 chosen by cross-validation inside the training part. The ResNet is trained with the same augmentation, optimizer and
@@ -130,6 +130,15 @@ def resnet(train_images, train_labels, test_images, test_labels, seed: int, seco
             "parameters": sum(p.numel() for p in model.parameters()), "command": "benchmarks/digits.py small_resnet()"}
 
 
+def read() -> list[dict]:
+    """The rows of an earlier call, figures as numbers."""
+    with RESULTS.open(newline="") as file:
+        rows: list[dict] = list(csv.DictReader(file))
+    for row in rows:
+        row |= {name: float(row[name]) for name in ("test_accuracy_percent", "training_seconds")}
+    return rows
+
+
 def write(rows: list[dict]) -> None:
     """All rows so far."""
     RESULTS.parent.mkdir(exist_ok=True)
@@ -144,30 +153,36 @@ def main() -> None:
     torch.set_num_threads(1)  # as our runs have it: a second thread does not speed up networks so small
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--seeds", type=int, default=5)
-    options.add_argument("--skip-folder", action="store_true", help="leave out the runs from PNG folders")
+    options.add_argument("--keep", action="store_true", help="keep the rows that are there, make the others")
     chosen = options.parse_args()
-    about, rows = machine(), []
+    about = machine()
+    rows = read() if chosen.keep else []
     where = {"threads": torch.get_num_threads(), "processor": about["processor"], "cores": about["cores"],
              "torch": about["versions"]["torch"], "commit": about["commit"], "date": time.strftime("%Y-%m-%d")}
 
     def note(what: str, seed: int | str, row: dict) -> None:
-        rows.append({**dict.fromkeys(COLUMNS, ""), **where, "what": what, "seed": seed, **row})
+        rows.append({**dict.fromkeys(COLUMNS, ""), **where, "what": what, "seed": str(seed), **row})
         print(f"{what:22} seed {seed}: {row['test_accuracy_percent']:.2f} % in {row['training_seconds']:.1f} s",
               flush=True)
         write(rows)
 
+    def missing(what: str) -> list[int]:
+        there = {row["seed"] for row in rows if row["what"] == what}
+        return [seed for seed in range(chosen.seeds) if str(seed) not in there]
+
     data = arrays()
-    note("SVM (RBF)", "", svm(*data))
+    if not any(row["what"] == "SVM (RBF)" for row in rows):
+        note("SVM (RBF)", "", svm(*data))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "png"
         subprocess.run([sys.executable, "-m", "allmlp", "data", "write", "digits", str(folder)], check=True,
                        capture_output=True)
-        for seed in range(chosen.seeds):
+        for seed in missing(RECIPE.model):
             note(RECIPE.model, seed, ours("digits", seed, Path(temporary) / f"run{seed}"))
-        seconds = float(np.mean([row["training_seconds"] for row in rows if row["what"] == RECIPE.model]))
-        for seed in range(chosen.seeds):
+        seconds = float(np.median([row["training_seconds"] for row in rows if row["what"] == RECIPE.model]))
+        for seed in missing("timm ResNet"):
             note("timm ResNet", seed, resnet(*data, seed=seed, seconds=seconds))
-        for seed in range(0 if chosen.skip_folder else chosen.seeds):
+        for seed in missing(f"{RECIPE.model}, PNG folder"):
             note(f"{RECIPE.model}, PNG folder", seed, ours(str(folder), seed, Path(temporary) / f"png{seed}"))
     print()
     for what in dict.fromkeys(row["what"] for row in rows):
