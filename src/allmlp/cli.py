@@ -28,8 +28,8 @@ def parser() -> Parser:
     top.add_argument("--version", action="version", version=f"allmlp {allmlp.__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
 
-    def command(name: str, summary: str, **kwargs: str) -> Parser:
-        added = commands.add_parser(name, help=summary, description=summary, **kwargs)
+    def command(name: str, summary: str) -> Parser:
+        added = commands.add_parser(name, help=summary, description=summary)
         added.add_argument("--json", action="store_true", help="print the result as one JSON object")
         return added
 

@@ -118,7 +118,10 @@ def write_atomically(path: str | os.PathLike, write: Callable[[str], None]) -> N
 
 def write_text_atomically(path: str | os.PathLike, text: str) -> None:
     """The same for a text file in UTF-8."""
-    write_atomically(path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8") and None)
+    def write(temporary: str) -> None:
+        Path(temporary).write_text(text, encoding="utf-8")
+
+    write_atomically(path, write)
 
 
 def _umask() -> int:

@@ -3,11 +3,13 @@
 import json
 import re
 import typing
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import pydantic
 
 from allmlp.errors import BadSetting, unknown_name
+
+AnyValue = TypeVar("AnyValue", bound="Value")
 
 
 class Value(pydantic.BaseModel):
@@ -37,7 +39,7 @@ class Value(pydantic.BaseModel):
         return type(self)(**{**{name: getattr(self, name) for name in type(self).model_fields}, **fields})
 
 
-def with_dotted(value: Value, path: str, text: str) -> Value:
+def with_dotted(value: AnyValue, path: str, text: str) -> AnyValue:
     """`value` with the field at a dotted `path` (`"optimizer.learning_rate"`) set from `text`.
 
     `text` is read as JSON where it is JSON (numbers, true, null, lists), as a string otherwise.

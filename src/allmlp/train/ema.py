@@ -20,4 +20,5 @@ class Ema:
     @torch.no_grad()
     def update(self, model: Model, step: int) -> None:
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.model.parameters()), [p.detach() for p in model.parameters()], 1 - decay)
+        for average, parameter in zip(self.model.parameters(), model.parameters(), strict=True):
+            average.lerp_(parameter, 1 - decay)

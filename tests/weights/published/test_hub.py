@@ -55,8 +55,7 @@ def assert_same_logits(ours, theirs, size=(48, 64), channels=3):
         assert (ours(images) - expected).abs().max() <= SAME * expected.abs().max()
 
 
-@pytest.mark.parametrize("safe", [True, False], ids=["safetensors", "bin"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "safe"), [*((name, True) for name in NAMES), ("gmlp_ti16_224", False)])
 def test_a_folder_of_timms_is_read_with_its_image_size_and_preprocessing(name, safe, tmp_path):
     theirs = write_timms(tmp_path, name, safe=safe, **({"img_size": (64, 96)} if name == "mixer_s32_224" else {}))
     ours = allmlp.load(tmp_path)
