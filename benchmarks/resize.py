@@ -193,6 +193,7 @@ def main() -> None:
     where = {"threads": chosen.threads, "processor": about["processor"], "torch": about["versions"]["torch"],
              "commit": about["commit"], "date": time.strftime("%Y-%m-%d"),
              "command": f"python benchmarks/resize.py --model {chosen.model} --seeds {chosen.seeds}"
+                        + (f" --epochs {chosen.epochs}" if chosen.epochs else "")
                         + (" --skip-fine-tuning" if chosen.skip_fine_tuning else "")}
     for seed in range(chosen.seeds):
         with tempfile.TemporaryDirectory() as temporary:

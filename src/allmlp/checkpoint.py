@@ -56,7 +56,7 @@ def load(path: str | os.PathLike, device: str = "cpu", image_size: int | Sequenc
     missing, truncated, of another format, or whose tensors do not fit its config (named); `CannotDownload`. No code in
     the file is run.
     """
-    if (str(path) in CATALOGUE or str(path) in DEFAULTS) and not Path(path).exists():
+    if is_published(path):
         model = load_published(find_published(str(path))).to(device)
         _check_image_size(model, image_size, str(path))
         return model
@@ -98,6 +98,11 @@ def load_at(path: str | os.PathLike, image_size: tuple[int, int] | None, device:
     except BadCheckpoint:
         model = load(path, device, image_size)  # raises again unless the size was what was missing
     return model if model.config.image_size == image_size else resize(model, image_size=image_size)
+
+
+def is_published(path: str | os.PathLike) -> bool:
+    """Whether this is the name of published weights, and no file is called so."""
+    return (str(path) in CATALOGUE or str(path) in DEFAULTS) and not Path(path).exists()
 
 
 def _check_image_size(model: Model, image_size: int | Sequence[int] | None, where: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import allmlp
-from allmlp.errors import AllMLPError, TrainingStopped
+from allmlp.errors import AllMLPError, BadImage, TrainingStopped
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,9 +44,9 @@ def parser() -> Parser:
                         help="pixels, e.g. 96 or 64x96 (default: the network's own); weights are resized to it")
 
     def source(to: Parser) -> None:
-        to.add_argument("--val-fraction", type=float, default=0.2, metavar="F",
+        to.add_argument("--val-fraction", type=float, metavar="F",
                         help="part held out when the folder has no splits (default: 0.2)")
-        to.add_argument("--split-seed", type=not_negative, default=0, metavar="N", help="which part (default: 0)")
+        to.add_argument("--split-seed", type=not_negative, metavar="N", help="which part (default: 0)")
         to.add_argument("--skip-bad", action="store_true", help="leave out broken images and say which")
 
     train = command("train", "Train a network on DATA; writes a run folder with checkpoints and report.html.")
@@ -55,7 +55,7 @@ def parser() -> Parser:
     train.add_argument("--recipe", metavar="NAME|FILE", help="a recipe by name, or a recipe.json")
     train.add_argument("--init", metavar="MODEL", help="start from the weights of a MODEL")
     train.add_argument("--output", metavar="DIR", help="the run folder (default: runs/DATE-MODEL-DATA)")
-    train.add_argument("--epochs", type=float, metavar="N", help="short for --set schedule.epochs=N")
+    train.add_argument("--epochs", type=float, metavar="N", help="short for --set schedule.epochs=N; 1.5 is possible")
     train.add_argument("--batch-size", type=positive, metavar="N", help="short for --set batch_size=N")
     train.add_argument("--lr", type=float, metavar="X", help="short for --set optimizer.learning_rate=X")
     train.add_argument("--seed", type=not_negative, metavar="N", help="short for --set seed=N")
@@ -115,7 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"allmlp: {error}", file=sys.stderr)
         return 1
     except AllMLPError as error:
-        print(f"allmlp: {error}", file=sys.stderr)
+        hint = "; --skip-bad goes on without such files" if isinstance(error, BadImage) else ""
+        print(f"allmlp: {error}{hint}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # `allmlp models | head`
         sys.stderr.close()

@@ -23,6 +23,10 @@ class BadData(AllMLPError):
     """A folder, an image or a label that cannot be used."""
 
 
+class BadImage(BadData):
+    """One image that cannot be read; others may be."""
+
+
 class BadCheckpoint(AllMLPError):
     """A weights file that is truncated, hostile, of another format or of another network."""
 

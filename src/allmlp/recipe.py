@@ -95,14 +95,14 @@ class Recipe(Value):
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     loss: Loss = Loss()
-    batch_size: int = Field(default=128, ge=1)  # images per optimizer step
+    batch_size: int = Field(default=128, ge=1, le=1_000_000)  # images per optimizer step
     gradient_accumulation: int = Field(default=1, ge=1)  # parts a batch is computed in
     stochastic_depth: float | None = Field(default=None, ge=0, lt=1)  # None: the model's own
     ema_decay: float | None = Field(default=None, gt=0, lt=1)  # moving average of the weights, evaluated and saved
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast
     freeze_backbone: bool = False  # a linear probe: only the head learns
     early_stopping_epochs: int | None = Field(default=None, ge=1)  # without a better validation accuracy
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     expected: Expected | None = None
 
     @pydantic.model_validator(mode="after")

@@ -77,6 +77,9 @@ WRONG = {
     "indivisible size": (["train", "digits", "--image-size", "9"], "not divisible by the patch height 2; take 8 or 10"),
     "not a size": (["train", "digits", "--image-size", "big"], "'big' is not an image size"),
     "wrong dotted name": (["train", "digits", "--set", "optimizer.learning_rat=1"], "did you mean learning_rate?"),
+    "a seed too large": (["train", "digits", "--seed", "9" * 30], "less than"),
+    "a misspelt model and no data": (["train", "/nowhere", "--model", "mixr_s16_224"], "did you mean mixer_s16_224"),
+    "no key": (["train", "digits", "--set", "=1"], "give KEY=VALUE"),
     "wrong dotted value": (["train", "digits", "--set", "optimizer.learning_rate=fast"], "learning_rate"),
     "no value": (["train", "digits", "--set", "seed"], "give KEY=VALUE"),
     "negative rate": (["train", "digits", "--lr", "-1"], "greater than 0"),
@@ -97,7 +100,8 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(cli, tmp_path, monkeypatch,
     assert code == 2
     assert out == ""
     assert says in err
-    assert len([line for line in err.splitlines() if line.startswith("allmlp: ")]) == 1
+    assert len(err.splitlines()) == 1
+    assert err.startswith("allmlp: ")
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []  # nothing is left behind
 

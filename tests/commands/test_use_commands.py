@@ -179,3 +179,35 @@ def test_a_run_is_measured_on_what_it_held_out_even_after_images_were_added(cli,
     assert code == 0
     assert (found["count"], found["top1_percent"]) == (reported["count"], reported["top1_percent"])
     assert any("not in the recorded split" in note for note in found["notes"])
+
+
+def test_an_option_without_effect_is_said(cli, trained, digit_files):
+    code, out, _ = cli("evaluate", trained, digit_files, "--val-fraction", 0.5)
+    assert code == 0
+    assert "--val-fraction has no effect: the data has its own splits" in out
+    _, out, _ = cli("evaluate", trained, digit_files)
+    assert "no effect" not in out
+
+
+def test_a_folder_called_like_an_image_is_no_image(cli, trained, tmp_path):
+    (tmp_path / "dir.jpg").mkdir()
+    Image.new("L", (30, 20), 128).save(tmp_path / "good.png")
+    code, out, _ = cli("predict", trained, tmp_path, "--json")
+    assert code == 0
+    assert len(json.loads(out)["predictions"]) == 1
+
+
+def test_a_broken_training_image_is_named_with_what_to_do(cli, digit_files, tmp_path):
+    for name in ("3", "7"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for file in sorted((digit_files / "train" / name).iterdir())[:10]:
+            (tmp_path / "data" / name / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "data" / "3" / "broken.png").write_bytes(b"")
+    code, _, err = cli("train", tmp_path / "data", "--model", "mixer_p2_8", "--epochs", 1, "--output", tmp_path / "run")
+    assert code == 2
+    assert "broken.png" in err.splitlines()[-1]
+    assert "--skip-bad" in err.splitlines()[-1]
+    code, _, err = cli("train", tmp_path / "data", "--model", "mixer_p2_8", "--epochs", 1, "--output", tmp_path / "run",
+                       "--skip-bad")
+    assert code == 0
+    assert "broken.png" in err

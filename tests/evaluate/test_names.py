@@ -5,6 +5,7 @@ import pytest
 
 from allmlp.errors import BadData
 from allmlp.evaluate import align_labels
+from allmlp.weights.labels import words
 
 LABELS = np.array([0, 1, 1, 2])
 
@@ -32,6 +33,13 @@ def test_fewer_classes_than_the_models_are_allowed_and_said():
     labels, note = align_labels(dataset, model, LABELS)
     assert [model[k] for k in labels] == [dataset[k] for k in LABELS]
     assert note == "the data set has 3 of the model's 10 classes, without 'a', 'd', 'f', 'g', 'h' and 2 more"
+
+
+def test_imagenets_folders_are_matched_with_the_words_of_published_weights():
+    labels, note = align_labels(["n01443537", "n01440764"], words("imagenet-1k"), np.array([0, 1, 1]))
+    assert labels.tolist() == [1, 0, 0]  # goldfish, tench, tench
+    assert note is not None
+    assert note.startswith("the data set has 2 of the model's 1000 classes, without 'great white shark'")
 
 
 def test_columns_of_multi_label_data_are_moved_by_name():

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from allmlp.backends import load_predictor
-from allmlp.data import open_data
+from allmlp.commands.source import open_source, source_of
 from allmlp.errors import BadData
 from allmlp.evaluate.classification import Metrics
 from allmlp.evaluate.dataset import Evaluation, evaluate_dataset
@@ -18,8 +18,7 @@ def run(options: argparse.Namespace) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     predictor = load_predictor(options.model, options.device, options.image_size)
-    data = open_data(options.data, val_fraction=options.val_fraction, seed=options.split_seed,
-                     skip_bad=options.skip_bad, split_files=split_of_run(options.model, options.data))
+    data = open_source(options, source_of(options), split_of_run(options.model, options.data))
     split = options.split or next(name for name in ("test", "val", "train") if name in data.splits)
     if split not in data.splits:
         raise BadData(f"{data.name} has no {split} split; it has {', '.join(data.splits)}")

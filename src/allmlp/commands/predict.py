@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     for row in predictions(predictor, files, options.top):
         if isinstance(row, BadData):
             if not options.skip_bad:
-                raise BadData(f"{row}; --skip-bad goes on without it")
+                raise row
             bad.append(str(row))
         else:
             rows.append(row)
@@ -61,7 +61,8 @@ def find_images(patterns: Sequence[str]) -> list[Path]:
     for pattern in patterns:
         path = Path(pattern)
         if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_EXTENSIONS
+            found = sorted(file for file in path.rglob("*")
+                           if file.suffix.lower() in IMAGE_EXTENSIONS and file.is_file()
                            and not any(part.startswith(".") for part in file.relative_to(path).parts))
         elif path.exists():
             found = [path]

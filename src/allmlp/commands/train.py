@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from allmlp.backends.pytorch import choose_device
-from allmlp.checkpoint import provenance
+from allmlp.checkpoint import find_checkpoint, is_published, provenance
+from allmlp.commands.source import open_source, source_of
 from allmlp.commands.threads import set_threads
-from allmlp.data import SOURCES, open_data
+from allmlp.data import open_data
 from allmlp.data.dataset import Data
 from allmlp.errors import BadCheckpoint, BadSetting
+from allmlp.models.variants import model_config
 from allmlp.recipe import Recipe
 from allmlp.recipes import choose, find
 from allmlp.train import train
 from allmlp.train.display import SilentDisplay, display_for_stderr
 from allmlp.train.run_folder import read_recipe, read_run, read_split
 from allmlp.values import with_dotted
+from allmlp.weights.hub import is_hub_name
 
 EXPERIMENT = ("data", "model", "recipe", "init", "output", "epochs", "batch_size", "lr", "image_size", "seed")
 SIGNAL_EXIT = {"SIGINT": 130, "SIGTERM": 143}
@@ -72,13 +75,17 @@ def new_run(options: argparse.Namespace) -> Plan:
     """A run as the options describe it. Raises `BadSetting` without data."""
     if options.data is None:
         raise BadSetting("give DATA: 'digits' or a folder of images (or --resume RUN)")
-    data = open_data(options.data, val_fraction=options.val_fraction, seed=options.split_seed,
-                     skip_bad=options.skip_bad)
+    if options.recipe:
+        find(options.recipe)  # a wrong name is told before anything is read
+    if options.model:
+        model_config(options.model, image_size=options.image_size)
+    source = source_of(options)
+    data = open_source(options, source)
     recipe = build_recipe(options, data)
+    if not recipe.init:
+        model_config(recipe.model, image_size=recipe.image_size)
     model = Path(recipe.init).stem if recipe.init else recipe.model
     output = options.output or f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{model}-{Path(options.data).resolve().name}"
-    source = {"data": options.data if options.data in SOURCES else str(Path(options.data).resolve()),
-              "val_fraction": options.val_fraction, "seed": options.split_seed, "skip_bad": options.skip_bad}
     return Plan(recipe, data, Path(output), source, threads=None)
 
 
@@ -111,7 +118,7 @@ def build_recipe(options: argparse.Namespace, data: Data) -> Recipe:
         recipe = recipe.with_(optimizer=recipe.optimizer.with_(learning_rate=options.lr))
     for setting in options.settings:
         key, equals, value = setting.partition("=")
-        if not equals:
+        if not equals or not key:
             raise BadSetting(f"--set {setting!r}: give KEY=VALUE, e.g. --set optimizer.learning_rate=0.001")
         recipe = with_dotted(recipe, key, value)
     if data.multi_label and recipe.loss.kind == "softmax":
@@ -120,7 +127,13 @@ def build_recipe(options: argparse.Namespace, data: Data) -> Recipe:
 
 
 def network_of(init: str) -> str:
-    """The name of the network in a checkpoint of ours; for weights from elsewhere, what they were called by."""
+    """The name of the network in a checkpoint of ours; for weights from elsewhere, what they were called by.
+
+    Raises `BadCheckpoint` for a file that is not there.
+    """
+    if is_published(init) or is_hub_name(init):
+        return init
+    find_checkpoint(init)
     try:
         return str(provenance(init).get("model", init))
     except BadCheckpoint:

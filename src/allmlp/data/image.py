@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from allmlp.errors import BadData
+from allmlp.errors import BadData, BadImage
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -62,7 +62,7 @@ def decode_image(content: bytes, name: str = "image", max_pixels: int = MAX_PIXE
     try:
         return _decode(io.BytesIO(content), max_pixels).pixels
     except BadData as error:
-        raise BadData(f"{name}: {error}") from None
+        raise BadImage(f"{name}: {error}") from None
 
 
 def examine_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Decoded:
@@ -74,9 +74,9 @@ def examine_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Deco
         with open(path, "rb") as file:
             return _decode(file, max_pixels)
     except BadData as error:
-        raise BadData(f"{path}: {error}") from None
+        raise BadImage(f"{path}: {error}") from None
     except OSError as error:
-        raise BadData(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise BadImage(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 def _decode(file: IO[bytes], max_pixels: int) -> Decoded:

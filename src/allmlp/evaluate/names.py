@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from allmlp.errors import BadData
+from allmlp.weights.labels import words_for_synsets
 
 
 def align_labels(
@@ -15,10 +16,12 @@ def align_labels(
 
     `labels`: class numbers `(N,)`, or 0 and 1 `(N, K)`, whose columns are moved. The order may differ, and the model
     may know classes that the data set lacks. A model without class names is taken to have the data set's, in its
-    order. Raises `BadData`, naming what either side lacks, where the data set has a class that the model does not know.
+    order. ImageNet's folders, "n01440764", are matched with the words of published weights. Raises `BadData`, naming
+    what either side lacks, where the data set has a class that the model does not know.
     """
     if model_classes is None:
         return labels, "the model has no class names: its class numbers are taken to be the data set's"
+    dataset_classes = words_for_synsets(dataset_classes, model_classes)
     if tuple(dataset_classes) == tuple(model_classes):
         return labels, None
     for whose, names in (("the data set", dataset_classes), ("the model", model_classes)):

@@ -8,12 +8,15 @@ and MIIL's 11,221 it is what timm, which serves these very weights, states; Goog
 synsets of the data set and two without images, was found right by users of BiT (big_transfer issues 7 and 18).
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from typing import Literal
 
 LabelSet = Literal["imagenet-1k", "imagenet-21k", "imagenet-21k-p"]
+
+SYNSET = re.compile(r"n\d{8}")
 
 TIMM_SETS: dict[LabelSet, str] = {
     "imagenet-1k": "imagenet-1k",
@@ -51,7 +54,7 @@ def words_for_synsets(names: Sequence[str], model_classes: Sequence[str] | None)
 
     Returned as they are where they are no synsets, or where the model has no words for one of them.
     """
-    if model_classes is None or set(names) <= set(model_classes):
+    if model_classes is None or set(names) <= set(model_classes) or not all(map(SYNSET.fullmatch, names)):
         return names
     for labels in TIMM_SETS:
         if tuple(model_classes) == words(labels):
