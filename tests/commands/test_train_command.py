@@ -61,7 +61,10 @@ def test_a_signal_stops_the_run_which_says_how_to_go_on(tmp_path, number):
         time.sleep(0.05)
     time.sleep(1)
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    try:
+        _, err = process.communicate(timeout=180)
+    finally:
+        process.kill()  # does nothing to a process that has ended
     assert process.returncode == 128 + number
     assert f"go on with: allmlp train --resume {tmp_path / 'run'}" in err
     assert "Traceback" not in err
