@@ -1,9 +1,13 @@
 """A Mixer on scikit-learn's 1,797 digits, from scratch.
 
     allmlp train digits
+
+Test accuracy 99.39 ± 0.50 % over 5 seeds (one image of 360 is 0.28 points), 47 seconds at most on one core of an AVX-512
+server processor; an RBF SVM reaches 98.89 % on the same split, a small ResNet 99.22 ± 0.36 % in the same time
+(`python benchmarks/digits.py`, results/digits.csv). Chosen by cross-validation inside the training part (docs/log.md).
 """
 
-from allmlp.recipe import Affine, Augment, Loss, Optimizer, Recipe, Schedule
+from allmlp.recipe import Affine, Augment, Expected, Loss, Optimizer, Recipe, Schedule
 
 RECIPE = Recipe(
     name="digits",
@@ -15,4 +19,6 @@ RECIPE = Recipe(
     loss=Loss(label_smoothing=0.1),
     batch_size=128,
     ema_decay=0.99,
+    expected=Expected(accuracy=99.39, spread=0.50, seeds=5, minutes=0.8, hardware="one core, AVX-512",
+                      source="results/digits.csv"),
 )

@@ -3,7 +3,8 @@
     allmlp train FOLDER
 
 Mixers need much data: from scratch on a few thousand photographs expect far less than from pretrained weights. The
-network is chosen by the size of the images (see `recipes.choose`).
+network is chosen by the size of the images (see `recipes.choose`). Not tuned, and no result is claimed: what it reaches
+depends on the images, and so does the time.
 """
 
 from allmlp.recipe import Augment, Optimizer, Recipe, Schedule
