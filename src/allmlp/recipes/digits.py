@@ -2,8 +2,8 @@
 
     allmlp train digits
 
-Test accuracy 99.39 ± 0.50 % over 5 seeds (one image of 360 is 0.28 points), 47 seconds at most on one core of an AVX-512
-server processor; an RBF SVM reaches 98.89 % on the same split, a small ResNet 99.22 ± 0.36 % in the same time
+Test accuracy 99.39 ± 0.50 % over 5 seeds (one image of 360 is 0.28 points), 47 seconds at most on one core of a server
+processor with AVX-512; an RBF SVM reaches 98.89 % on the same split, a small ResNet 99.22 ± 0.36 % in about that time
 (`python benchmarks/digits.py`, results/digits.csv). Chosen by cross-validation inside the training part (docs/log.md).
 """
 
