@@ -272,8 +272,10 @@ def test_workers_end_with_their_loader_even_after_an_error_that_somebody_keeps(b
     assert [process.exitcode for process in workers] == [0, 0]
 
 
+# A shell that starts something in the background has it ignore SIGINT, and so would all below it, this program too.
 ENDLESS = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, {folder!r})
 from test_loader import Augment, Pictures, make, multiprocessing
 batches = make(Pictures(1000), workers=2).epoch(0)
