@@ -301,7 +301,9 @@ def test_workers_do_not_outlive_the_main_process(how):
             os.killpg(main.pid, how)  # as a terminal does: to the workers too
         else:
             main.kill()
-        assert main.stderr.read().count("Traceback") == (how == signal.SIGINT)  # and closed by all: they have ended
+        printed = main.stderr.read()  # until it is closed by all: they have ended
+        if how == signal.SIGINT:  # a worker that hands over a batch while the main process is killed may well complain
+            assert printed.count("Traceback") == 1
     deadline = time.monotonic() + 10
     while any(os.path.isdir(f"/proc/{pid}") for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.05)
