@@ -1,0 +1,227 @@
+"""A step of training: ours beside timm's training script's and a plain PyTorch loop around timm's network.
+
+    python benchmarks/train_step.py [--models mixer_s16_224 …] [--precisions fp32 bf16] [--rounds 5] [--threads 2]
+
+Every contender is a process of its own, so that its peak memory is its own; one of them works at a time. In each round
+every contender takes one step in turn, and the ratios are taken within a round. Same images, labels, AdamW and
+learning rate for all, random weights, nothing loaded or augmented while the clock runs.
+
+- ours: `allmlp.train.step.take_step`, as `allmlp train` calls it, with soft targets and checks for a loss that is not
+  finite; from uint8 pixels, as it gets them; compiled block by block with `compiled`, and with activation checkpointing
+- timm: what its training script does for a batch: its network, its AdamW (`create_optimizer_v2`), class numbers as
+  targets, already normalised images; `compiled` compiles the whole network, as its --torchcompile
+- plain: timm's network with torch's fused AdamW, nothing else
+
+Both precisions are measured where asked for; bf16 is autocast. A processor without bf16 instructions computes bf16
+products many times slower than fp32 ones. Rows go to results/train_step.csv.
+"""
+
+import argparse
+import csv
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+RESULTS = Path(__file__).parent.parent / "results" / "train_step.csv"
+COLUMNS = ("model", "batch_size", "precision", "contender", "images_per_second", "spread_percent", "times_timm_eager",
+           "times_best_peer", "peak_memory_mib", "memory_of_timm_eager", "rounds", "threads", "processor", "torch",
+           "timm", "commit", "date", "command")
+BATCH_SIZES = {"mixer_s16_224": 32, "mixer_b16_224": 32, "mixer_p2_8": 128}
+CONTENDERS = ("timm eager", "timm compiled", "plain eager", "plain compiled", "ours eager", "ours compiled",
+              "ours checkpointing")
+PEERS = CONTENDERS[:4]
+LEARNING_RATE, WEIGHT_DECAY = 1e-3, 0.05
+
+
+def step_of(contender: str, name: str, batch_size: int, precision: str) -> Callable[[], float]:
+    """One training step of a contender on a fixed random batch, as a function that returns the loss."""
+    import torch
+    from torch.nn import functional as F
+
+    who, how = contender.split()
+    generator = torch.Generator().manual_seed(0)
+    config = our_config(name)
+    pixels = torch.randint(0, 256, (batch_size, 3, *config.image_size), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(0, config.num_classes, (batch_size,), generator=generator)
+    if who == "ours":
+        return our_step(name, how, pixels, labels, precision)
+
+    model = timms_network(name)
+    images = (pixels.float() / 255 - 0.5) / 0.5
+    if who == "timm":
+        from timm.optim import create_optimizer_v2
+
+        optimizer = create_optimizer_v2(model, opt="adamw", lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    else:
+        optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
+    network = torch.compile(model) if how == "compiled" else model
+
+    def step() -> float:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            loss = F.cross_entropy(network(images), labels)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.item()
+
+    return step
+
+
+def our_config(name: str):
+    from allmlp.models.variants import VARIANTS
+
+    return VARIANTS[name]
+
+
+def our_step(name: str, how: str, pixels, labels, precision: str) -> Callable[[], float]:
+    from torch.nn import functional as F
+
+    from allmlp.models.variants import create_model
+    from allmlp.recipe import Optimizer, Recipe
+    from allmlp.train.distributed import ALONE
+    from allmlp.train.engine import Engine, distribute
+    from allmlp.train.losses import build_loss
+    from allmlp.train.optimizer import build_optimizer
+    from allmlp.train.step import take_step
+    from allmlp.train.supervised import Supervised
+
+    settings = Optimizer(learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, clip_norm=None)
+    recipe = Recipe(name="benchmark", model=name, optimizer=settings, batch_size=len(pixels), precision=precision)
+    model = create_model(name, seed=0).train()
+    optimizer = build_optimizer(model, settings)
+    objective = Supervised(model.preprocess, build_loss(recipe.loss, labels.numpy(), model.num_classes, pixels.device))
+    engine = Engine(compile=how == "compiled", activation_checkpointing=how == "checkpointing")
+    network = distribute(model, None, engine, ALONE)
+    targets = F.one_hot(labels, model.num_classes).float()
+    count = iter(range(1 << 30))
+    return lambda: take_step(network, objective, optimizer, pixels.float(), targets, recipe, next(count))
+
+
+def timms_network(name: str):
+    """timm's network of the same sizes; our small ones are made of its parts."""
+    import timm
+    import torch
+    from timm.layers import Mlp
+    from timm.models.mlp_mixer import MixerBlock, MlpMixer
+
+    from allmlp.models.blocks.mixer import MixerConfig
+
+    torch.manual_seed(0)
+    if name in timm.list_models():
+        return timm.create_model(name).train()
+    config = our_config(name)
+    block = config.layers[0]
+    assert isinstance(block, MixerConfig)
+    ratio = (block.token_hidden / config.width, block.channel_hidden / config.width)
+    return MlpMixer(num_classes=config.num_classes, img_size=config.image_size, patch_size=config.patch_size[0],
+                    num_blocks=config.depth, embed_dim=config.width, mlp_ratio=ratio, block_layer=MixerBlock,
+                    mlp_layer=Mlp).train()
+
+
+# --- a contender's process -------------------------------------------------------------------------------------------
+
+
+def contend(contender: str, name: str, batch_size: int, precision: str, threads: int) -> None:
+    """Take a step for each line on stdin; answer with its seconds. Then the peak memory of the process in MiB."""
+    import torch
+
+    torch.set_num_threads(threads)
+    step = step_of(contender, name, batch_size, precision)
+    for _ in range(2):  # compiling, and the optimizer's moments
+        step()
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        step()
+        print(time.perf_counter() - start, flush=True)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
+
+
+# --- the one that measures -------------------------------------------------------------------------------------------
+
+
+def measure(name: str, precision: str, rounds: int, threads: int) -> list[dict]:
+    batch_size = BATCH_SIZES[name]
+    waiting = {}
+    for contender in CONTENDERS:  # one after the other: compiling two at once would disturb nobody, but memory might
+        process = subprocess.Popen(
+            [sys.executable, __file__, "--contend", json.dumps([contender, name, batch_size, precision, threads])],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        if process.stdout.readline().strip() != "ready":
+            raise SystemExit(f"{contender} could not take a step of {name} in {precision}")
+        waiting[contender] = process
+    seconds: dict[str, list[float]] = {contender: [] for contender in CONTENDERS}
+    for number in range(rounds):
+        order = CONTENDERS if number % 2 == 0 else CONTENDERS[::-1]
+        for contender in order:
+            seconds[contender].append(ask(waiting[contender]))
+    memory = {contender: float(process.communicate()[0]) for contender, process in waiting.items()}
+
+    best_peer = min(PEERS, key=lambda peer: statistics.median(seconds[peer]))
+    rows = []
+    for contender in CONTENDERS:
+        times = seconds[contender]
+        rows.append({
+            "model": name, "batch_size": batch_size, "precision": precision, "contender": contender,
+            "images_per_second": f"{batch_size / statistics.median(times):.2f}",
+            "spread_percent": f"{100 * (max(times) - min(times)) / statistics.median(times):.1f}",
+            "times_timm_eager": ratio(seconds["timm eager"], times),
+            "times_best_peer": ratio(seconds[best_peer], times),
+            "peak_memory_mib": f"{memory[contender]:.0f}",
+            "memory_of_timm_eager": f"{memory[contender] / memory['timm eager']:.2f}",
+        })
+        print(", ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
+    return rows
+
+
+def ask(process: subprocess.Popen) -> float:
+    """Have a contender take one step; its seconds."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("step\n")
+    process.stdin.flush()
+    return float(process.stdout.readline())
+
+
+def ratio(theirs: list[float], ours: list[float]) -> str:
+    """How many times as fast as they: the median over rounds."""
+    return f"{statistics.median(their / our for their, our in zip(theirs, ours, strict=True)):.3f}"
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description="Time a training step beside timm's.")
+    options.add_argument("--models", nargs="+", default=list(BATCH_SIZES), choices=BATCH_SIZES)
+    options.add_argument("--precisions", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
+    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--threads", type=int, default=2)
+    options.add_argument("--contend", type=json.loads, help=argparse.SUPPRESS)
+    chosen = options.parse_args()
+    if chosen.contend:
+        contend(*chosen.contend)
+        return
+
+    from allmlp.train.run_folder import machine
+
+    about = machine()
+    fixed = {"rounds": chosen.rounds, "threads": chosen.threads, "processor": about["processor"],
+             "torch": about["versions"]["torch"], "timm": about["versions"]["timm"], "commit": about["commit"],
+             "date": time.strftime("%Y-%m-%d"), "command": " ".join(["python benchmarks/train_step.py", *sys.argv[1:]])}
+    old = list(csv.DictReader(RESULTS.open())) if RESULTS.exists() else []
+    for name in chosen.models:
+        for precision in chosen.precisions:
+            rows = [row | fixed for row in measure(name, precision, chosen.rounds, chosen.threads)]
+            old = [row for row in old if (row["model"], row["precision"]) != (name, precision)] + rows
+            with RESULTS.open("w", newline="") as file:
+                writer: csv.DictWriter[str] = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(old)
+
+
+if __name__ == "__main__":
+    main()
