@@ -54,7 +54,7 @@ def step_of(contender: str, name: str, batch_size: int, precision: str) -> Calla
     model = timms_network(name)
     images = (pixels.float() / 255 - 0.5) / 0.5
     if who == "timm":
-        from timm.optim import create_optimizer_v2
+        from timm.optim._optim_factory import create_optimizer_v2
 
         optimizer = create_optimizer_v2(model, opt="adamw", lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     else:
@@ -91,7 +91,8 @@ def our_step(name: str, how: str, pixels, labels, precision: str) -> Callable[[]
     from allmlp.train.supervised import Supervised
 
     settings = Optimizer(learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, clip_norm=None)
-    recipe = Recipe(name="benchmark", model=name, optimizer=settings, batch_size=len(pixels), precision=precision)
+    recipe = Recipe(name="benchmark", model=name, optimizer=settings, batch_size=len(pixels),
+                    precision="bf16" if precision == "bf16" else "fp32")
     model = create_model(name, seed=0).train()
     optimizer = build_optimizer(model, settings)
     objective = Supervised(model.preprocess, build_loss(recipe.loss, labels.numpy(), model.num_classes, pixels.device))
@@ -106,7 +107,7 @@ def timms_network(name: str):
     """timm's network of the same sizes; our small ones are made of its parts."""
     import timm
     import torch
-    from timm.layers import Mlp
+    from timm.layers.mlp import Mlp
     from timm.models.mlp_mixer import MixerBlock, MlpMixer
 
     from allmlp.models.blocks.mixer import MixerConfig
@@ -118,7 +119,7 @@ def timms_network(name: str):
     block = config.layers[0]
     assert isinstance(block, MixerConfig)
     ratio = (block.token_hidden / config.width, block.channel_hidden / config.width)
-    return MlpMixer(num_classes=config.num_classes, img_size=config.image_size, patch_size=config.patch_size[0],
+    return MlpMixer(num_classes=config.num_classes, img_size=config.image_size[0], patch_size=config.patch_size[0],
                     num_blocks=config.depth, embed_dim=config.width, mlp_ratio=ratio, block_layer=MixerBlock,
                     mlp_layer=Mlp).train()
 
