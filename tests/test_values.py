@@ -31,7 +31,7 @@ def test_a_dotted_setting_is_read_as_what_it_is(path, text, expected):
 
 
 def test_setting_a_part_of_an_optional_group_turns_it_on():
-    recipe = with_dotted(RECIPES["folder"], "augment.affine.degrees", "3")
+    recipe = with_dotted(RECIPES["mixer_b16_imagenet"], "augment.affine.degrees", "3")
     assert recipe.augment.affine == Affine(degrees=3)
 
 

@@ -16,6 +16,11 @@ from allmlp.recipe import Affine, Augment
 SQUARE = Preprocess(image_size=(32, 32))
 WIDE = Preprocess(image_size=(16, 48), mean=(0.2, 0.5, 0.9), interpolation="bilinear")
 EVERYTHING = Augment(random_resized_crop=(0.2, 1.0), horizontal_flip=0.5, rand_augment=2, random_erasing=0.5)
+# Google's magnitudes in pixels are meant for 224 of them, so little of it for images this small.
+GOOGLE = EVERYTHING.with_(random_crop_kind="inception", rand_augment_kind="google", rand_augment_magnitude=2)
+DEIT = EVERYTHING.with_(rand_augment_kind="timm", random_erasing_kind="noise")
+FINE_TUNING = Augment(random_crop=True, auto_augment=True)
+RECIPES = [EVERYTHING, GOOGLE, DEIT, FINE_TUNING]
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -30,6 +35,8 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
     ({"horizontal_flip": 0.5}, True),
     ({"rand_augment": 2}, True),
     ({"random_erasing": 0.1}, True),
+    ({"random_crop": True}, True),
+    ({"auto_augment": True}, True),
 ])
 def test_only_what_is_drawn_for_each_image_makes_images_random(fields, expected):
     assert is_random(Augment(**fields)) is expected
@@ -46,17 +53,19 @@ def test_without_augmentation_an_image_gets_the_evaluation_geometry(preprocess, 
 
 @pytest.mark.parametrize("preprocess", [SQUARE, WIDE])
 @pytest.mark.parametrize("size", [(1, 1), (7, 90), (40, 60)])
-def test_everything_at_once_gives_images_of_the_right_kind(preprocess, size):
-    augmentation = image_augmentation(EVERYTHING, preprocess)
-    for seed in range(20):
+@pytest.mark.parametrize("augment", RECIPES)
+def test_everything_at_once_gives_images_of_the_right_kind(preprocess, size, augment):
+    augmentation = image_augmentation(augment, preprocess)
+    for seed in range(10):
         result = augmentation(noise(*size), seed)
         assert result.dtype == torch.uint8
         assert result.shape == (3, *preprocess.image_size)
         assert result.is_contiguous()
 
 
-def test_the_seed_alone_decides_and_no_global_generator_is_used_or_moved():
-    augmentation, image = image_augmentation(EVERYTHING, SQUARE), noise(40, 60)
+@pytest.mark.parametrize("augment", RECIPES)
+def test_the_seed_alone_decides_and_no_global_generator_is_used_or_moved(augment):
+    augmentation, image = image_augmentation(augment, SQUARE), noise(40, 60)
     results = []
     for state in (1, 2):
         torch.manual_seed(state)
@@ -67,11 +76,12 @@ def test_the_seed_alone_decides_and_no_global_generator_is_used_or_moved():
         assert torch.equal(before[0], torch.get_rng_state())
         assert before[1:] == (random.getstate(), pickle.dumps(np.random.get_state()))  # noqa: NPY002
     assert torch.equal(results[0], results[1])
-    assert len(results[0].flatten(1).unique(dim=0)) == 30  # and other seeds give other results
+    assert len(results[0].flatten(1).unique(dim=0)) >= 29  # and other seeds give other results, but for a rare tie
 
 
-def test_an_augmentation_goes_to_another_process_and_stays_the_same():
-    augmentation, image = image_augmentation(EVERYTHING, WIDE), noise(40, 60)
+@pytest.mark.parametrize("augment", RECIPES)
+def test_an_augmentation_goes_to_another_process_and_stays_the_same(augment):
+    augmentation, image = image_augmentation(augment, WIDE), noise(40, 60)
     copy = pickle.loads(pickle.dumps(augmentation))
     assert all(torch.equal(augmentation(image, seed), copy(image, seed)) for seed in range(10))
 

@@ -160,6 +160,54 @@ def test_shares_of_mixup_are_beta_distributed(alpha):
     assert shares.var() == pytest.approx(variance, rel=0.15)  # 4 standard deviations at alpha = 4, more at the others
 
 
+def test_googles_mixup_folds_the_share_so_that_an_image_keeps_the_larger_part():
+    images, targets = numbered(4, 2, 2)
+    for step in range(50):
+        drawn = augment_batch(images, targets, Augment(mixup=0.5), 3, step)[1][0, 0].item()
+        mixed, mixed_targets = augment_batch(images, targets, Augment(mixup=0.5, mixup_kind="google"), 3, step)
+        share = max(drawn, 1 - drawn)
+        torch.testing.assert_close(mixed_targets, share * targets + (1 - share) * targets.roll(1, 0))
+        torch.testing.assert_close(mixed, share * images + (1 - share) * images.roll(1, 0))
+
+
+def test_timms_mixup_and_cutmix_are_those_of_timm(monkeypatch):
+    """timm's own Mixup, as DeiT builds it, on our draws: both draw the choice, the share, then the box from numpy.
+
+    Where a side of the box is odd, timm gives it one pixel more since 2023; DeiT's timm and CutMix's own code do not.
+    """
+    from timm.data import Mixup
+
+    images, targets = torch.randn(6, 3, 32, 20, generator=torch.Generator().manual_seed(0)) * 40 + 128, torch.eye(6)
+    theirs = Mixup(mixup_alpha=0.8, cutmix_alpha=1.0, switch_prob=0.5, label_smoothing=0.0, num_classes=6)
+    augment = Augment(mixup=0.8, cutmix=1.0, mixup_kind="timm")
+    for step in range(40):
+        draws = generator(1, "mix", step)
+
+        class Rand:  # timm asks first whether to mix at all, which with probability 1 is always
+            asked = 0
+
+            def __call__(self, draws=draws):
+                self.asked += 1
+                return 0.0 if self.asked == 1 else draws.random()
+
+        monkeypatch.setattr(np.random, "rand", Rand())
+        monkeypatch.setattr(np.random, "beta", draws.beta)
+        monkeypatch.setattr(np.random, "randint", lambda low, high, size=None, draws=draws: draws.integers(low, high))
+        expected, expected_targets = theirs(images.clone(), torch.arange(6))
+        mixed, mixed_targets = augment_batch(images, targets, augment, 1, step)
+        whole = ((mixed == images) | (mixed == images.flip(0))).all()
+        if not whole:  # mixup
+            torch.testing.assert_close(mixed, expected)
+            torch.testing.assert_close(mixed_targets, expected_targets)
+            continue
+        sides = [[int((result != images).any(0).any(0).any(axis).sum()) for axis in (0, 1)]
+                 for result in (mixed, expected)]
+        assert all(theirs - ours in (0, 1) for ours, theirs in zip(*sides, strict=True))
+        assert mixed_targets[0, 0].item() == pytest.approx(1 - math.prod(sides[0]) / (32 * 20))
+        both = mixed != images
+        assert torch.equal(mixed[both], expected[both])
+
+
 @pytest.mark.parametrize(("probability", "fewest", "most"), [(0.0, 0, 0), (0.3, 92, 148), (1.0, 400, 400)])
 def test_cutmix_takes_its_share_of_the_steps_where_both_are_on(probability, fewest, most):
     images, targets = numbered(2, 64, 64)

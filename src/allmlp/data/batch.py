@@ -6,7 +6,9 @@ same on every device and after a resumption.
 
 Sources: mixup, arXiv 1710.09412, with one lambda per batch and the batch rolled by one as partner (big_vision's; the
 partner of the first image is the last one); CutMix, arXiv 1905.04899, Algorithm A1. Both are symmetric in an image and
-its partner, so lambda is not folded to [0.5, 1] as big_vision does.
+its partner, so lambda need not be folded to [0.5, 1]; `mixup_kind="google"` does as big_vision all the same. With
+"timm" an image's partner stands at the same place from the end of the batch. big_vision rolls the part of the batch
+that each device has, timm mixes within each process; ours mixes the batch of the whole step.
 """
 
 import math
@@ -15,40 +17,59 @@ from typing import Literal
 import numpy as np
 import torch
 
+from allmlp.data.place import Place, place
 from allmlp.data.seeds import generator
 from allmlp.recipe import Affine, Augment
 
 
 def augment_batch(images: torch.Tensor, targets: torch.Tensor, augment: Augment, seed: int,
-                  step: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Augment one batch. `images`: uint8 or float in [0, 255], `(N, 3, H, W)`; `targets`: float `(N, K)`.
+                  step: int, where: Place | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Augment one batch, or with `where` what a process holds of one, as it would be in the whole batch.
 
-    Returns float32 images, again in [0, 255], and targets of the same shapes; the arguments are left as they are.
-    In a batch of one image, mixup and CutMix mix it with itself, that is, do nothing.
+    `images`: uint8 or float in [0, 255], `(N, 3, H, W)`, or V views of each, `(N, V, 3, H, W)`, which are never mixed;
+    `targets`: float `(N, K)`. Returns float32 images, again in [0, 255], and targets of the same shapes, or the first
+    `where.own` of them; the arguments are left as they are. In a batch of one image, mixup and CutMix mix it with
+    itself, that is, do nothing.
     """
+    where = where or place(len(images), augment)
+    if images.ndim == 5:  # views of an image, each of which is moved on its own; labels stay
+        views = images.shape[1]
+        rows = (where.rows[:, None] * views + np.arange(views)).reshape(-1)
+        each = Place(where.total * views, rows, len(rows), np.arange(len(rows)))
+        moved, _ = augment_batch(images.flatten(0, 1), targets, augment, seed, step, each)
+        return moved.unflatten(0, images.shape[:2]), targets
     images = images.to(torch.float32)
     if augment.affine is not None and augment.affine != Affine(outside=augment.affine.outside):
-        count, _, height, width = images.shape
-        maps = inverse_maps(augment.affine, count, height, width, generator(seed, "affine", step))
-        images = affine(images, maps, augment.affine.outside)
+        height, width = images.shape[-2:]
+        maps = inverse_maps(augment.affine, where.total, height, width, generator(seed, "affine", step))
+        images = affine(images, maps[where.rows], augment.affine.outside)
+    partners = torch.from_numpy(where.partners).to(images.device)
     draws = generator(seed, "mix", step)
     use_cutmix = augment.cutmix > 0 and (augment.mixup == 0 or draws.random() < augment.cutmix_probability)
     if use_cutmix:
-        return cutmix(images, targets, draws.beta(augment.cutmix, augment.cutmix), draws)
+        return cutmix(images, targets, draws.beta(augment.cutmix, augment.cutmix), draws, partners)
     if augment.mixup > 0:
-        return mixup(images, targets, draws.beta(augment.mixup, augment.mixup))
-    return images, targets
+        share = draws.beta(augment.mixup, augment.mixup)
+        return mixup(images, targets, max(share, 1 - share) if augment.mixup_kind == "google" else share, partners)
+    return images[: where.own], targets[: where.own]
 
 
-def mixup(images: torch.Tensor, targets: torch.Tensor, share: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each image and target, with weight `share`, plus that of its partner with weight 1 - `share`."""
-    return (images * share + images.roll(1, 0) * (1 - share),
-            targets * share + targets.roll(1, 0) * (1 - share))
+def mixup(images: torch.Tensor, targets: torch.Tensor, share: float,
+          partners: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each image and target, with weight `share`, plus that of its partner with weight 1 - `share`.
+
+    `partners`: int64 `(n,)`, where the partners of the first n images are; None: each image's is the one before it.
+    """
+    def mixed(held: torch.Tensor) -> torch.Tensor:
+        others = held.roll(1, 0) if partners is None else held[partners]
+        return held[: len(others)] * share + others * (1 - share)
+
+    return mixed(images), mixed(targets)
 
 
 def cutmix(images: torch.Tensor, targets: torch.Tensor, share: float,
-           draws: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each image with one box, the same for the whole batch, taken from its partner.
+           draws: np.random.Generator, partners: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each image with one box, the same for the whole batch, taken from its partner; `partners` as for `mixup`.
 
     The box has 1 - `share` of the area before it is cut at the borders of the image; the targets are mixed by the area
     that it really has.
@@ -56,10 +77,12 @@ def cutmix(images: torch.Tensor, targets: torch.Tensor, share: float,
     height, width = images.shape[-2:]
     top, bottom = _cut(height, share, draws)
     left, right = _cut(width, share, draws)
-    mixed = images.clone()
-    mixed[..., top:bottom, left:right] = images[..., top:bottom, left:right].roll(1, 0)
+    if partners is None:
+        partners = torch.arange(len(images), device=images.device).roll(1)
+    mixed = images[: len(partners)].clone()
+    mixed[..., top:bottom, left:right] = images[partners, :, top:bottom, left:right]
     kept = 1 - (bottom - top) * (right - left) / (height * width)
-    return mixed, targets * kept + targets.roll(1, 0) * (1 - kept)
+    return mixed, targets[: len(partners)] * kept + targets[partners] * (1 - kept)
 
 
 def _cut(side: int, share: float, draws: np.random.Generator) -> tuple[int, int]:

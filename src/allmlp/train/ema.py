@@ -8,17 +8,18 @@ from allmlp.models.model import Model
 
 
 class Ema:
-    """A copy of `model` whose weights follow it: w ← d·w + (1 - d)·model, with d = min(decay, (1 + t)/(10 + t)).
+    """A copy of `model` whose weights follow it: w ← d·w + (1 - d)·model.
 
-    The second bound lets the average forget the random start; t counts updates from 0.
+    With `warmup`, d = min(decay, (1 + t)/(10 + t)), so that the average forgets the random start; t counts updates from
+    0. Without, d is `decay` throughout (timm's ModelEma, and so DeiT's, with 0.99996).
     """
 
-    def __init__(self, model: Model, decay: float):
-        self.decay = decay
+    def __init__(self, model: Model, decay: float, warmup: bool = True):
+        self.decay, self.warmup = decay, warmup
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
 
     @torch.no_grad()
     def update(self, model: Model, step: int) -> None:
-        decay = min(self.decay, (1 + step) / (10 + step))
+        decay = min(self.decay, (1 + step) / (10 + step)) if self.warmup else self.decay
         for average, parameter in zip(self.model.parameters(), model.parameters(), strict=True):
             average.lerp_(parameter, 1 - decay)

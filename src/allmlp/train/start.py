@@ -1,0 +1,56 @@
+"""The network a run starts from."""
+
+import torch
+
+from allmlp import checkpoint
+from allmlp.data.dataset import Data
+from allmlp.models.config import ModelConfig
+from allmlp.models.model import Model, build
+from allmlp.models.resize import resize
+from allmlp.models.variants import default_preprocess, model_config
+from allmlp.recipe import Recipe
+
+
+def starting_model(recipe: Recipe, data: Data) -> Model:
+    """The network a recipe starts from: fresh, or the weights of `recipe.init` with a head for the data's classes.
+
+    Weights come to `recipe.image_size` by `resize` with `recipe.init_resize`; the head keeps the rows of classes that
+    it knew by name. Stochastic depth, dropout and the start of a fresh head's bias are the recipe's where it says so.
+    """
+    if recipe.init:
+        model = checkpoint.load_at(recipe.init, recipe.image_size, method=recipe.init_resize)
+        model = _with_config(model, configured(model.config, recipe))
+        if model.classes != data.classes:
+            model = resize(model, classes=data.classes, seed=recipe.seed)
+    else:
+        config = model_config(recipe.model, image_size=recipe.image_size, num_classes=len(data.classes))
+        generator = torch.Generator().manual_seed(recipe.seed)
+        preprocess = default_preprocess(recipe.model, config)
+        model = build(configured(config, recipe), preprocess, data.classes, generator).eval()
+    changes = {"crop_ratio": recipe.crop_ratio, "interpolation": recipe.interpolation, "resize": recipe.resize}
+    changes = {key: value for key, value in changes.items() if value is not None}
+    model.preprocess = model.preprocess.with_(**changes) if changes else model.preprocess
+    model.output = recipe.loss.kind
+    return model
+
+
+def configured(config: ModelConfig, recipe: Recipe) -> ModelConfig:
+    """`config` with the recipe's stochastic depth, dropout and start of the head's bias; what it leaves open stays."""
+    depth = config.stochastic_depth
+    if recipe.stochastic_depth is not None:
+        depth = depth.with_(rate=recipe.stochastic_depth)
+    if recipe.stochastic_depth_rule is not None:
+        depth = depth.with_(rule=recipe.stochastic_depth_rule, rescale=recipe.stochastic_depth_rule == "constant")
+    dropout, bias = recipe.dropout, recipe.loss.head_bias_init
+    return config.with_(stochastic_depth=depth, drop_rate=config.drop_rate if dropout is None else dropout,
+                        head_bias=config.head_bias if bias is None else bias)
+
+
+def _with_config(model: Model, config: ModelConfig) -> Model:
+    """A network of the same weights, whose config differs in nothing that has weights."""
+    if config == model.config:
+        return model
+    with torch.device("meta"):
+        changed = Model(config, model.preprocess, model.classes, model.output)
+    changed.load_state_dict(model.state_dict(), assign=True)
+    return changed.train(model.training)
