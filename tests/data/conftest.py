@@ -1,5 +1,7 @@
 """Image files made on the spot: noise, so that no two are the same and none compresses to nothing."""
 
+import io
+import tarfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +13,47 @@ from PIL import Image
 Put = Callable[..., Path]
 
 
-def noise(name: str, width: int, height: int) -> np.ndarray:
+def noise(name: str, width: int = 6, height: int = 5) -> np.ndarray:
     """uint8 RGB `(height, width, 3)`, another one for each name."""
     return np.random.default_rng(zlib.crc32(name.encode())).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def png(name: str, width: int = 6, height: int = 5) -> bytes:
+    """That noise as the bytes of a PNG file."""
+    content = io.BytesIO()
+    Image.fromarray(noise(name, width, height)).save(content, "PNG")
+    return content.getvalue()
+
+
+@pytest.fixture
+def noise_of() -> Callable[..., np.ndarray]:
+    return noise
+
+
+@pytest.fixture
+def png_of() -> Callable[..., bytes]:
+    return png
+
+
+@pytest.fixture
+def tar_of() -> Callable[..., bytes]:
+    """A tar of files, name to content, by Python's tarfile."""
+
+    def pack(members: dict[str, bytes], form: int = tarfile.USTAR_FORMAT) -> bytes:
+        content = io.BytesIO()
+        with tarfile.open(fileobj=content, mode="w", format=form) as out:
+            for name, body in members.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(body)
+                out.addfile(info, io.BytesIO(body))
+        return content.getvalue()
+
+    return pack
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALLMLP_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture

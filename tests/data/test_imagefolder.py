@@ -373,7 +373,7 @@ def test_a_path_is_opened_with_all_its_options(tree: Path):
 
 
 @pytest.mark.parametrize(("source", "hint"), [
-    ("digit", "did you mean digits?"), ("xyzzy", "accepted: a folder or digits"), ("{root}/trian", "{root}/train?"),
+    ("digit", "did you mean digits"), ("xyzzy", "accepted: a folder, digits, "), ("{root}/trian", "{root}/train?"),
 ])  # fmt: skip
 def test_what_is_neither_name_nor_folder_is_refused_with_the_nearest(pets: Path, source: str, hint: str):
     with pytest.raises(UnknownName) as caught:

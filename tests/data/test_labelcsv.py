@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from allmlp.data.imagefolder import FolderImages, open_folder
-from allmlp.data.labelcsv import read_labels
+from allmlp.data.labelcsv import NAME, read_labels
+from allmlp.data.write import write_folder
 from allmlp.errors import BadData
 
 Put = Callable[..., Path]
@@ -117,3 +118,27 @@ def test_bad_files_of_several_labels_are_left_out_with_their_rows(beach: Path):
     (beach / "train" / "b.png").write_bytes(b"")
     train = open_folder(beach, skip_bad=True).splits["train"]
     assert train.labels.tolist() == [[0, 0, 0], [0, 1, 0]]
+
+
+def test_shares_are_soft_labels_and_come_back_when_written(put, tmp_path: Path):
+    root = put("in/1.png", "in/2.png", "in/3.png")
+    (root / "in" / NAME).write_text("file,shares\n1.png,cat=0.75;dog=0.25\n2.png,dog=1\n3.png,eel=0.5; cat = 0.5\n")
+    data = open_folder(root / "in", val_fraction=0)
+    assert not data.multi_label
+    labels = data.splits["train"].labels
+    assert (labels.dtype, labels.tolist()) == (np.float32, [[0.75, 0.25, 0], [0, 1, 0], [0.5, 0, 0.5]])
+    write_folder(data, root / "out")
+    back = open_folder(root / "out", val_fraction=0)
+    assert (back.classes, back.splits["train"].labels.tolist()) == (data.classes, labels.tolist())
+
+
+@pytest.mark.parametrize("shares, said", [
+    ("cat=0.5;dog=0.4", "sum to 0.9"), ("cat", "expected each class once"), ("cat=much", "expected each class once"),
+    ("cat=0.5;cat=0.5", "each class once"), ("", "expected each class"), ("cat=2;dog=-1", "expected each class once"),
+    ("cat=nan", "expected each class once"),
+])  # fmt: skip
+def test_shares_that_are_none_are_refused_by_line(put, shares: str, said: str):
+    root = put("1.png")
+    (root / NAME).write_text(f"file,shares\n1.png,{shares}\n")
+    with pytest.raises(BadData, match=f"line 2: .*{said}"):
+        open_folder(root)

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from allmlp.data import loader as loading
-from allmlp.data.loader import Loader, epoch_order, evaluation_batches, steps_per_epoch
+from allmlp.data.loader import Loader, evaluation_batches, steps_per_epoch
+from allmlp.data.order import epoch_order
 from allmlp.errors import BadData, BadSetting
 from allmlp.preprocess import Preprocess, fit
 from allmlp.recipe import Augment
@@ -81,17 +82,17 @@ def make(dataset=None, augment=RANDOM, batch_size=4, seed=0, **options) -> Loade
 
 @pytest.mark.parametrize("n", [1, 2, 1000])
 def test_the_order_of_an_epoch_has_each_image_once(n):
-    order = epoch_order(n, 0, 3)
+    order = epoch_order(Pictures(n), 0, 3)
     assert order.dtype == np.int64
     assert sorted(order.tolist()) == list(range(n))
 
 
 def test_the_order_differs_between_epochs_and_seeds_and_can_be_asked_for_in_any_sequence():
     wanted = [(seed, epoch) for seed in range(3) for epoch in range(3)]
-    orders = {key: epoch_order(50, *key).tolist() for key in wanted}
+    orders = {key: epoch_order(Pictures(50), *key).tolist() for key in wanted}
     assert len({tuple(order) for order in orders.values()}) == 9
     for key in reversed(wanted):
-        assert epoch_order(50, *key).tolist() == orders[key]
+        assert epoch_order(Pictures(50), *key).tolist() == orders[key]
 
 
 @pytest.mark.parametrize(("n", "batch_size"), [(11, 4), (12, 4), (1, 4), (11, 1), (11, 11), (3, 100)])
@@ -106,7 +107,7 @@ def test_an_epoch_has_all_images_in_batches_of_which_only_the_last_is_short(n, b
 @pytest.mark.parametrize("cache", ["auto", "off"])
 def test_images_and_labels_are_those_of_their_indices(cache):
     dataset = Pictures()
-    for images, labels, indices in make(dataset, Augment(), cache=cache).epoch(5):
+    for images, labels, indices, _ in make(dataset, Augment(), cache=cache).epoch(5):
         assert images.dtype == torch.uint8
         assert labels.dtype == indices.dtype == torch.int64
         for image, label, i in zip(images, labels, indices.tolist(), strict=True):
@@ -116,7 +117,7 @@ def test_images_and_labels_are_those_of_their_indices(cache):
 
 def test_several_labels_per_image_come_as_rows():
     dataset = ManyLabels()
-    for _, labels, indices in make(dataset).epoch(0):
+    for _, labels, indices, _ in make(dataset).epoch(0):
         assert labels.dtype == torch.uint8
         np.testing.assert_array_equal(labels.numpy(), dataset.labels[indices.numpy()])
 
@@ -236,7 +237,7 @@ def test_a_bad_image_arrives_as_the_one_line_that_the_data_set_said(workers, aug
 
 
 def test_a_bad_image_does_not_keep_earlier_batches_back():
-    order = epoch_order(11, 0, 0).tolist()
+    order = epoch_order(Pictures(), 0, 0).tolist()
     loader = make(Pictures(broken=(order[8],)), workers=2)
     batches = loader.epoch(0)
     assert [next(batches).indices.tolist() for _ in range(2)] == [order[:4], order[4:8]]

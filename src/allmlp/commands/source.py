@@ -2,23 +2,29 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from allmlp.data import SOURCES, open_data
+from allmlp.data import canonical, data_folder, kind_of, open_data
 from allmlp.data.dataset import Data
 
 VAL_FRACTION, SPLIT_SEED = 0.2, 0
 
 
 def source_of(options: argparse.Namespace) -> dict[str, Any]:
-    """What the options say, with defaults filled in; a folder by its absolute path, so that `--resume` finds it."""
+    """What the options say, with defaults filled in; a path by its absolute one, so that `--resume` finds it."""
     return {
-        "data": options.data if options.data in SOURCES else str(Path(options.data).resolve()),
+        "data": canonical(options.data),
         "val_fraction": VAL_FRACTION if options.val_fraction is None else options.val_fraction,
         "seed": SPLIT_SEED if options.split_seed is None else options.split_seed,
         "skip_bad": options.skip_bad,
+        "data_dir": str(data_folder(options.data_dir).resolve()),
     }
+
+
+def reopened(source: Mapping[str, Any], split_files: Mapping[str, Sequence[str]] | None) -> Data:
+    """The data of an earlier run, opened as `source_of` then said. Raises what `open_data` does."""
+    choices = {name: value for name, value in source.items() if name != "data"}
+    return open_data(source["data"], split_files=split_files, **choices)
 
 
 def open_source(
@@ -26,10 +32,16 @@ def open_source(
 ) -> Data:
     """The data, with a note for each option that has no effect on it. Raises what `open_data` does."""
     data = open_data(options.data, val_fraction=source["val_fraction"], seed=source["seed"],
-                     skip_bad=source["skip_bad"], split_files=split_files)
-    given = {"--val-fraction": options.val_fraction, "--split-seed": options.split_seed}
+                     skip_bad=source["skip_bad"], split_files=split_files, data_dir=source["data_dir"],
+                     download=options.download)
+    idle: list[str] = []
     if data.split_files is None or split_files is not None:
         why = "the split is that of the run" if split_files is not None else "the data has its own splits"
-        idle = tuple(f"{flag} has no effect: {why}" for flag, value in given.items() if value is not None)
-        data = Data(data.name, data.classes, data.splits, (*data.notes, *idle), data.split_files)
-    return data
+        given = {"--val-fraction": options.val_fraction, "--split-seed": options.split_seed}
+        idle += [f"{flag} has no effect: {why}" for flag, value in given.items() if value is not None]
+    kind, name = kind_of(options.data)
+    if options.download and (kind not in ("name", "hf") or name == "digits"):
+        idle.append("--download has no effect: only named data sets and those of the Hub are fetched by it")
+    if options.data_dir and (kind != "name" or name == "digits"):
+        idle.append("--data-dir has no effect: only named data sets lie there")
+    return Data(data.name, data.classes, data.splits, (*data.notes, *idle), data.split_files)

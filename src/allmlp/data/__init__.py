@@ -1,20 +1,79 @@
-"""Where images come from. `open_data` turns what a person writes for DATA into a `Data`: a name or a folder."""
+"""Where images come from. `open_data` turns what a person writes for DATA into a `Data`:
+
+    digits, cifar10, pets, …                      a data set by name (`SOURCES`)
+    photos                                        a folder of images, of parquet files, of tar shards, or ImageNet's
+    imagenet:DIR  imagenet21k:DIR                 ImageNet as it is distributed
+    hf:owner/name  hf:DIR  photos.parquet         a data set of the Hugging Face Hub, or parquet files
+    shards:DIR  photos/*.tar  https://…/{000..011}.tar    WebDataset shards
+"""
 
 import difflib
+import itertools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from allmlp.data.dataset import Data
 from allmlp.errors import BadData, UnknownName
 
+if TYPE_CHECKING:
+    from allmlp.data.assemble import Choices
 
-def _digits() -> Data:
+MOST_LOOKED_AT = 200  # folders, to see what kind of data lies in one
+DATA_DIR = "ALLMLP_DATA"  # environment: where named data sets lie; without it ./data
+
+
+def _digits(where: str, choices: "Choices") -> Data:
     from allmlp.data.digits import open_digits
 
     return open_digits()
 
 
-SOURCES: dict[str, Callable[[], Data]] = {"digits": _digits}  # anything else is a folder
+def _torchvision(where: str, choices: "Choices") -> Data:
+    from allmlp.data.torchvision_sets import open_torchvision
+
+    return open_torchvision(where, choices)
+
+
+def _folder(where: str, choices: "Choices") -> Data:
+    from allmlp.data.imagefolder import open_folder
+
+    return open_folder(Path(where).expanduser(), val_fraction=choices.val_fraction, seed=choices.seed,
+                       skip_bad=choices.skip_bad, split_files=choices.split_files)
+
+
+def _imagenet(where: str, choices: "Choices") -> Data:
+    from allmlp.data.imagenet import open_imagenet
+
+    return open_imagenet(where, choices)
+
+
+def _imagenet21k(where: str, choices: "Choices") -> Data:
+    from allmlp.data.imagenet import open_imagenet21k
+
+    return open_imagenet21k(where, choices)
+
+
+def _parquet(where: str, choices: "Choices") -> Data:
+    from allmlp.data.parquet import open_parquet
+
+    return open_parquet(where, choices)
+
+
+def _shards(where: str, choices: "Choices") -> Data:
+    from allmlp.data.webdataset import open_shards
+
+    return open_shards(where, choices)
+
+
+Open = Callable[[str, "Choices"], Data]
+TORCHVISION = ("aircraft", "caltech101", "cars", "cifar10", "cifar100", "country211", "dtd", "eurosat", "flowers102",
+               "food101", "gtsrb", "pcam", "pets", "sst2", "stl10", "sun397", "svhn")
+SOURCES: dict[str, Open] = {"digits": _digits, **dict.fromkeys(TORCHVISION, _torchvision)}  # by name
+KINDS: dict[str, Open] = {  # by what stands before the colon
+    "folder": _folder, "imagenet": _imagenet, "imagenet21k": _imagenet21k, "hf": _parquet, "shards": _shards,
+}  # fmt: skip
 
 
 def open_data(
@@ -24,22 +83,79 @@ def open_data(
     seed: int = 0,
     skip_bad: bool = False,
     split_files: Mapping[str, Sequence[str]] | None = None,
+    data_dir: str | os.PathLike | None = None,
+    download: bool = False,
 ) -> Data:
-    """The data set that `source` means: one of `SOURCES`, else a folder (see `imagefolder.open_folder`).
+    """The data set that `source` means: one of `SOURCES`, something with the prefix of one of `KINDS`, or a path.
 
-    The other arguments apply to folders; a named source has its own fixed splits. Raises
-    `UnknownName` for what is neither a name nor a folder, and `BadData` for a folder that cannot be used.
+    The other arguments are those of `assemble.Choices`; a fraction and a seed have no effect on a source with splits of
+    its own. `data_dir`: see `data_folder`. Raises `UnknownName` for what is neither a name nor a
+    path, `BadData` for data that cannot be used, `CannotDownload` for what is not there.
     """
-    if source in SOURCES:
-        return SOURCES[source]()
-    folder = Path(source).expanduser()
-    if not source.strip():
-        raise BadData(f"no data given; accepted: a folder of images or {', '.join(SOURCES)}")
-    if not folder.exists():
-        raise _unknown(source, folder)
-    from allmlp.data.imagefolder import open_folder
+    from allmlp.data.assemble import Choices
 
-    return open_folder(folder, val_fraction=val_fraction, seed=seed, skip_bad=skip_bad, split_files=split_files)
+    kind, where = kind_of(source)
+    choices = Choices(val_fraction, seed, skip_bad, split_files,
+                      data_folder(data_dir), download)
+    return (SOURCES[where] if kind == "name" else KINDS[kind])(where, choices)
+
+
+def data_folder(given: str | os.PathLike | None = None) -> Path:
+    """Where named data sets lie: `given`, else $ALLMLP_DATA, else ./data."""
+    return Path(given or os.environ.get(DATA_DIR) or "data").expanduser()
+
+
+def kind_of(source: str) -> tuple[str, str]:
+    """What `source` is, "name" or one of `KINDS`, and the rest of it. Raises `UnknownName` and `BadData`."""
+    if source in SOURCES:
+        return "name", source
+    kind, colon, where = source.partition(":")
+    if colon and kind in KINDS:
+        if not where:
+            raise BadData(f"{source!r}: nothing stands after the colon")
+        return kind, where
+    if not source.strip():
+        raise BadData("no data given; accepted: a folder of images, or a name such as digits or cifar10")
+    path = Path(source).expanduser()
+    if source.startswith(("http://", "https://", "pipe:")) or source.endswith(".tar"):
+        return "shards", source
+    if source.endswith(".parquet"):
+        return "hf", source
+    if not path.exists():
+        raise _unknown(source, path)
+    return (_inside(path) if path.is_dir() else "folder"), source
+
+
+def canonical(source: str) -> str:
+    """`source`, so that it means the same in another working folder: paths made absolute."""
+    kind, where = kind_of(source)
+    path = Path(where).expanduser()
+    local = kind != "name" and "://" not in where and (path.exists() or kind != "hf")
+    where = str(path.resolve()) if local else where
+    return where if kind in ("name", "folder") else f"{kind}:{where}"
+
+
+def short_name(source: str) -> str:
+    """`source` as a part of a file's name."""
+    _, where = kind_of(source)
+    name = Path(where).resolve().name if "://" not in where else where.rpartition("/")[2]
+    kept = "".join(sign if sign.isalnum() or sign in "-_." else "-" for sign in name.removesuffix(".tar"))
+    return kept.strip("-.") or "data"
+
+
+def _inside(folder: Path) -> str:
+    """Which of `KINDS` a folder is, by the names in it: one with images in it is a folder of images, whatever lies
+    beside them; img2dataset puts a parquet file beside each of its tars."""
+    from allmlp.data.tree import is_image
+
+    if (folder / "ILSVRC2012_img_train.tar").exists():
+        return "imagenet"
+    endings: set[str] = set()
+    for _, _, names in itertools.islice(os.walk(folder), MOST_LOOKED_AT):
+        if any(is_image(name) for name in names):
+            return "folder"
+        endings |= {os.path.splitext(name)[1].lower() for name in names}
+    return "shards" if ".tar" in endings else "hf" if ".parquet" in endings else "folder"
 
 
 def _unknown(source: str, folder: Path) -> UnknownName:
@@ -50,5 +166,6 @@ def _unknown(source: str, folder: Path) -> UnknownName:
     except OSError:
         beside = []
     near += [str(folder.parent / name) for name in difflib.get_close_matches(folder.name, beside, cutoff=0.6)]
-    choice = f"did you mean {' or '.join(near[:5])}?" if near else f"accepted: a folder or {', '.join(SOURCES)}"
+    accepted = f"accepted: a folder, {', '.join(SOURCES)}, or {', '.join(f'{kind}:…' for kind in KINDS)}"
+    choice = f"did you mean {' or '.join(near[:5])}?" if near else accepted
     return UnknownName(f"unknown data {source!r}, no folder and no name of a data set; {choice}")

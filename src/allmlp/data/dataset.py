@@ -13,8 +13,9 @@ SPLITS = ("train", "val", "test")
 class ImageDataset(Protocol):
     """Images of any size with their labels, in a fixed order.
 
-    `labels`: int64 `(N,)` class numbers, known without opening an image; or, for several labels per image, uint8
-    `(N, K)` with a 1 for each label that holds.
+    `labels` are known without opening an image: int64 `(N,)` class numbers; or, for several labels per image, uint8
+    `(N, K)` with a 1 for each label that holds; or, for soft labels, float32 `(N, K)`, the share of each class, rows
+    that sum to 1.
     """
 
     @property
@@ -34,6 +35,67 @@ class ImageDataset(Protocol):
         ...
 
 
+@runtime_checkable
+class Grouped(Protocol):
+    """What a data set has beside, whose images are cheap to reach only one after another: see `order.py`."""
+
+    @property
+    def groups(self) -> np.ndarray | None:
+        """int64 `(N,)`: images of equal number lie together. None: each image is as near as any other."""
+        ...
+
+    @property
+    def window(self) -> int:
+        """How many groups can be held at a time, at least 1."""
+        ...
+
+
+@runtime_checkable
+class Encoded(Protocol):
+    """What a data set has beside, whose images are files somewhere: the bytes of one, as they are."""
+
+    def encoded(self, index: int) -> bytes: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Subset:
+    """Some images of a data set, in the order of `indices` int64 `(N,)`."""
+
+    dataset: ImageDataset
+    indices: np.ndarray = field(repr=False)
+    labels: np.ndarray = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", self.dataset.labels[self.indices])
+
+    @property
+    def classes(self) -> Sequence[str]:
+        return self.dataset.classes
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def image(self, index: int) -> np.ndarray:
+        return self.dataset.image(int(self.indices[index]))
+
+    def name(self, index: int) -> str:
+        return self.dataset.name(int(self.indices[index]))
+
+    def origin(self, index: int) -> tuple[ImageDataset, int]:
+        """The data set that has the image itself, and its number there."""
+        inner, number = self.dataset, int(self.indices[index])
+        return inner.origin(number) if isinstance(inner, Subset) else (inner, number)
+
+    @property
+    def groups(self) -> np.ndarray | None:
+        groups = self.dataset.groups if isinstance(self.dataset, Grouped) else None
+        return None if groups is None else groups[self.indices]
+
+    @property
+    def window(self) -> int:
+        return self.dataset.window if isinstance(self.dataset, Grouped) else 1
+
+
 @dataclass(frozen=True)
 class Data:
     """The splits of one source. `splits` has "train" and whichever of "val" and "test" exist, all of the same classes.
@@ -49,4 +111,14 @@ class Data:
 
     @property
     def multi_label(self) -> bool:
-        return next(iter(self.splits.values())).labels.ndim == 2
+        return several(next(iter(self.splits.values())).labels)
+
+
+def several(labels: np.ndarray) -> bool:
+    """Whether these are several labels per image; neither single nor soft ones."""
+    return labels.ndim == 2 and not soft(labels)
+
+
+def soft(labels: np.ndarray) -> bool:
+    """Whether these are shares of classes."""
+    return labels.ndim == 2 and np.issubdtype(labels.dtype, np.floating)

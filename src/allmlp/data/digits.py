@@ -33,6 +33,8 @@ class ArrayImages:
     def name(self, index: int) -> str:
         return self.names[index]
 
+    key = name
+
 
 def open_digits() -> Data:
     """The digits as splits "train" (1,437) and "test" (360), stratified, always the same ones.

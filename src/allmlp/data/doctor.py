@@ -1,4 +1,4 @@
-"""`allmlp data check DIR`: everything that may be wrong with a folder of images, before it costs a training run.
+"""`allmlp data check DATA`: everything that may be wrong with images, before it costs a training run.
 
 Every image is opened once (`examine.py`, which also says when two images are the same).
 """
@@ -8,7 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
-from allmlp.data.examine import Examined, examine_all, grouped
+import numpy as np
+
+from allmlp.data.dataset import Data, soft
+from allmlp.data.examine import Examined, examine_all, examine_dataset, grouped
 from allmlp.data.faults import counted, faults, listed, remarks
 from allmlp.data.imagefolder import class_names
 from allmlp.data.tree import Tree, scan
@@ -25,6 +28,9 @@ SUGGESTIONS = (  # images up to this median shorter side, in pixels; our network
 IMBALANCE = 3.0  # largest to smallest class, above which weights are suggested
 FEW_IMAGES = 10_000  # below, networks without convolution learn little from scratch
 LONG_ASPECT = 2.5  # longer to shorter side, above which a central crop loses most of the picture
+
+
+Known = dict[str, tuple[str, tuple[str, ...]]]  # of each image: its split ("all" for one tree) and its labels
 
 
 class Range(Value):
@@ -73,10 +79,34 @@ def check(folder: str | os.PathLike, progress: Callable[[int, int], None] | None
     if not known:
         raise BadData(problems[0])
     images = examine_all(tree.root, list(known), progress)
+    splits = list(dict.fromkeys(part.split or "all" for part in tree.parts))
+    return _report(str(folder), _layout(tree), class_names(tree), splits, known, images, problems, remarks(tree))
+
+
+def check_data(data: Data, progress: Callable[[int, int], None] | None = None) -> Report:
+    """Check any other data set, opened without a drawn validation part and without leaving out bad images."""
+    known: Known = {}
+    images = []
+    drawn = data.split_files is not None
+    for split, dataset in data.splits.items():
+        for index, label in enumerate(dataset.labels):
+            which = [int(label)] if dataset.labels.ndim == 1 else np.flatnonzero(label)
+            known[dataset.name(index)] = ("all" if drawn else split, tuple(data.classes[k] for k in which))
+        images += examine_dataset(dataset, progress)
+    splits = ["all"] if drawn else list(data.splits)
+    kind = ", soft labels" if soft(next(iter(data.splits.values())).labels) else ""
+    layout = "one part" if drawn else f"splits {', '.join(splits)}"
+    layout += ", several labels per image" if data.multi_label else kind
+    return _report(data.name, layout, data.classes, splits, known, images, [], list(data.notes))
+
+
+def _report(folder: str, layout: str, classes: Sequence[str], splits: Sequence[str], known: Known,
+            images: Sequence[Examined], problems: list[str], notes: list[str]) -> Report:
     good = [image for image in images if not image.bad]
     bad_files = {image.file: image.bad for image in images if image.bad}
     across, other_label, within = _duplicates(good, known)
-    counts = _counts(tree, known)
+    found = Counter((split, label) for split, labels in known.values() for label in labels)
+    counts = {split: {name: found[split, name] for name in classes} for split in splits}
     if bad_files:
         named = listed(f"{file} ({why})" for file, why in bad_files.items())
         problems.append(f"{len(bad_files)} of {counted(len(images), 'image')} cannot be read: {named}; repair or "
@@ -88,12 +118,12 @@ def check(folder: str | os.PathLike, progress: Callable[[int, int], None] | None
         problems.append(f"{counted(len(other_label), 'image')} with different labels in different places: "
                         f"{_groups(other_label)}")
     total = sum(split in ("train", "all") for split, _ in known.values())
-    notes = remarks(tree) + _copies(within, drawn=len(tree.parts) == 1) + _balance(counts, total) + _unusual(good)
+    notes = notes + _copies(within, drawn=len(splits) == 1) + _balance(counts, total) + _unusual(good)
     ratios = [width / height for width, height in (image.size for image in good)]
     model, image_size = _suggestion(good)
     return Report(
-        folder=str(folder),
-        layout=_layout(tree),
+        folder=folder,
+        layout=layout,
         images={split: sum(own == split for own, _ in known.values()) for split in counts},
         counts=counts,
         problems=tuple(problems),
@@ -115,7 +145,7 @@ def check(folder: str | os.PathLike, progress: Callable[[int, int], None] | None
     )
 
 
-def _split_and_labels(tree: Tree) -> dict[str, tuple[str, tuple[str, ...]]]:
+def _split_and_labels(tree: Tree) -> Known:
     """Of each image: its split ("all" for one tree) and its labels."""
     found = {}
     for part in tree.parts:
@@ -129,7 +159,7 @@ def _split_and_labels(tree: Tree) -> dict[str, tuple[str, tuple[str, ...]]]:
 
 
 def _duplicates(
-    images: Sequence[Examined], known: Mapping[str, tuple[str, tuple[str, ...]]]
+    images: Sequence[Examined], known: Known
 ) -> tuple[tuple[tuple[str, ...], ...], ...]:
     """Groups of the same image: across splits, under other labels (a group may be both), and neither."""
     across, other_label, within = [], [], []
@@ -149,15 +179,10 @@ def _groups(groups: Sequence[tuple[str, ...]]) -> str:
     return listed(" = ".join(files) for files in groups)
 
 
-def _counts(tree: Tree, known: Mapping[str, tuple[str, tuple[str, ...]]]) -> dict[str, dict[str, int]]:
-    found = Counter((split, label) for split, labels in known.values() for label in labels)
-    splits = dict.fromkeys(part.split or "all" for part in tree.parts)
-    return {split: {name: found[split, name] for name in class_names(tree)} for split in splits}
-
-
 def _layout(tree: Tree) -> str:
     kind = "one tree" if tree.one_tree else "split folders " + ", ".join(f"{part.folder}/" for part in tree.parts)
-    return kind + (", several labels per image" if tree.multi_label else "")
+    soft_labels = any(part.label_file is not None and part.label_file.shares is not None for part in tree.parts)
+    return kind + (", soft labels" if soft_labels else ", several labels per image" if tree.multi_label else "")
 
 
 def _copies(within: Sequence[tuple[str, ...]], drawn: bool) -> list[str]:

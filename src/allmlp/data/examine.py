@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from allmlp.data.image import examine_image
+from allmlp.data.dataset import Encoded, ImageDataset, Subset
+from allmlp.data.image import Decoded, examine_bytes, examine_image
 from allmlp.errors import BadData
 
 Thing = TypeVar("Thing")
@@ -47,6 +48,17 @@ def examine_all(
     return found
 
 
+def examine_dataset(images: ImageDataset, progress: Callable[[int, int], None] | None = None) -> list[Examined]:
+    """All images of a data set, called by their names there. Of one that is no file, format and mode are "pixels"."""
+    found = []
+    with ThreadPoolExecutor() as threads:
+        for one in threads.map(lambda index: _examine_one(images, index), range(len(images))):
+            found.append(one)
+            if progress is not None:
+                progress(len(found), len(images))
+    return found
+
+
 def grouped(things: Iterable[Thing], key: Callable[[Thing], Hashable]) -> list[list[Thing]]:
     """Those of equal key together, in the order of the first of each."""
     groups: dict[Hashable, list[Thing]] = defaultdict(list)
@@ -57,10 +69,27 @@ def grouped(things: Iterable[Thing], key: Callable[[Thing], Hashable]) -> list[l
 
 def _examine(root: Path, file: str) -> Examined:
     path = root / file
+    return _examined(file, str(path), lambda: examine_image(path))
+
+
+def _examine_one(images: ImageDataset, index: int) -> Examined:
+    name = images.name(index)
+    if isinstance(images, Subset):
+        images, index = images.origin(index)
+
+    def decode() -> Decoded:
+        if isinstance(images, Encoded):
+            return examine_bytes(images.encoded(index), name)
+        return Decoded(images.image(index), "pixels", "pixels", deep=False, animated=False, turned=False)
+
+    return _examined(name, name, decode)
+
+
+def _examined(file: str, place: str, decode: Callable[[], Decoded]) -> Examined:
     try:
-        found = examine_image(path)
+        found = decode()
     except BadData as error:
-        return Examined(file, bad=str(error).removeprefix(f"{path}: "))
+        return Examined(file, bad=str(error).removeprefix(f"{place}: "))
     height, width = found.pixels.shape[:2]
     digest = hashlib.blake2b(b"%d x %d\n" % (width, height), digest_size=16)
     digest.update(found.pixels.tobytes())

@@ -34,6 +34,8 @@ def faults(tree: Tree) -> list[str]:
     if tree.multi_label and any(part.label_file is None for part in tree.parts):
         without = listed(f"{part.folder}/" for part in tree.parts if part.label_file is None)
         found.append(f"{root}: a {NAME} in some splits but not in {without}; put one in each")
+    if len({part.label_file.shares is None for part in tree.parts if part.label_file is not None}) > 1:
+        found.append(f"{root}: a {NAME} with labels in one split and with shares in another; use one of them in all")
     for part in tree.parts:
         found += part.label_file.problems if part.label_file else ()
     if not tree.multi_label:

@@ -59,8 +59,13 @@ def open_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.ndar
 
 def decode_image(content: bytes, name: str = "image", max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """The same from the bytes of a file; `name` stands in the error."""
+    return examine_bytes(content, name, max_pixels).pixels
+
+
+def examine_bytes(content: bytes, name: str = "image", max_pixels: int = MAX_PIXELS) -> Decoded:
+    """The same with what the file was."""
     try:
-        return _decode(io.BytesIO(content), max_pixels).pixels
+        return _decode(io.BytesIO(content), max_pixels)
     except BadData as error:
         raise BadImage(f"{name}: {error}") from None
 

@@ -14,10 +14,10 @@ import numpy as np
 from allmlp.data.dataset import Data
 from allmlp.data.examine import examine_all
 from allmlp.data.faults import counted, faults, listed, remarks
+from allmlp.data.hold_out import hold_out, restore
 from allmlp.data.image import open_image
-from allmlp.data.split import draw_validation
 from allmlp.data.tree import Part, Tree, scan
-from allmlp.errors import BadData, BadSetting
+from allmlp.errors import BadData, BadImage, BadSetting
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +39,15 @@ class FolderImages:
 
     def name(self, index: int) -> str:
         return str(self.root / self.files[index])
+
+    def key(self, index: int) -> str:
+        return self.files[index]
+
+    def encoded(self, index: int) -> bytes:
+        try:
+            return (self.root / self.files[index]).read_bytes()
+        except OSError as error:
+            raise BadImage(f"{self.name(index)}: cannot be read: {error.strerror or error}") from None
 
 
 def open_folder(
@@ -71,12 +80,14 @@ def open_folder(
     if split_files is not None:
         if not drawn:
             raise BadData(f"{tree.root}: it has split folders, so no other split can be restored in it")
-        splits, left_over = _restored(splits["train"], split_files)
+        train = splits["train"]
+        splits, left_over = restore(str(tree.root), train, train.files, _chosen, split_files)
         if left_over:
             many = counted(len(left_over), "image")
             notes.append(f"{many} not in the recorded split and not used: {listed(left_over)}")
     elif drawn and val_fraction > 0:
-        splits, note = _drawn(splits["train"], val_fraction, seed)
+        train = splits["train"]
+        splits, note = hold_out(train, train.files, _chosen, val_fraction, seed)
         notes += note
     notes += _unlearnable(splits, tree.multi_label)
     chosen = {split: images.files for split, images in splits.items()} if drawn else None
@@ -100,48 +111,16 @@ def _images(root: Path, part: Part, classes: tuple[str, ...]) -> FolderImages:
     if part.label_file is None:
         labels = np.array([number[name] for name, own in part.classes.items() for _ in own], dtype=np.int64)
     else:
-        labels = np.zeros((len(files), len(classes)), dtype=np.uint8)
-        for row, names in zip(labels, part.label_file.labels.values(), strict=True):
-            row[[number[name] for name in names]] = 1
+        shares = part.label_file.shares
+        labels = np.zeros((len(files), len(classes)), dtype=np.uint8 if shares is None else np.float32)
+        for row, (file, names) in zip(labels, part.label_file.labels.items(), strict=True):
+            row[[number[name] for name in names]] = 1 if shares is None else shares[file]
     return FolderImages(root, files, labels, classes)
 
 
 def _chosen(images: FolderImages, indices: np.ndarray, bad: Mapping[str, str] | None = None) -> FolderImages:
     files = tuple(images.files[index] for index in indices)
     return FolderImages(images.root, files, images.labels[indices], images.classes, bad or {})
-
-
-def _drawn(images: FolderImages, fraction: float, seed: int) -> tuple[dict[str, FolderImages], list[str]]:
-    held_out = draw_validation(images.files, images.labels, fraction, seed)
-    splits = {"train": _chosen(images, np.flatnonzero(~held_out)), "val": _chosen(images, np.flatnonzero(held_out))}
-    if not held_out.any():
-        return {"train": images}, ["nothing is held out for validation: no class has two images"]
-    how = "at random" if images.labels.ndim == 2 else "from each class"
-    notes = [f"held out for validation: {len(splits['val'])} of {len(images)} images, {how} "
-             f"(fraction {fraction:g}, seed {seed})"]
-    if images.labels.ndim == 1:
-        counts = np.bincount(images.labels, minlength=len(images.classes))
-        if single := [images.classes[k] for k in np.flatnonzero(counts == 1)]:
-            notes.append(f"only one image, which stays in training: {listed(single)}")
-    return splits, notes
-
-
-def _restored(
-    images: FolderImages, split_files: Mapping[str, Sequence[str]]
-) -> tuple[dict[str, FolderImages], list[str]]:
-    """The splits of an earlier run, and the images that were in none of them."""
-    index = {file: number for number, file in enumerate(images.files)}
-    splits: dict[str, FolderImages] = {}
-    used: dict[str, str] = {}
-    for split, files in split_files.items():
-        for file in files:
-            if file not in index:
-                raise BadData(f"{images.root}: the recorded split names {file!r}, which is not there")
-            if file in used:
-                raise BadData(f"{images.root}: the recorded split names {file!r} twice ({used[file]} and {split})")
-            used[file] = split
-        splits[split] = _chosen(images, np.array([index[file] for file in files], dtype=np.int64))
-    return splits, [file for file in images.files if file not in used]
 
 
 def _unlearnable(splits: Mapping[str, FolderImages], multi_label: bool) -> list[str]:

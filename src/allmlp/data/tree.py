@@ -4,7 +4,7 @@
 Two layouts. Split folders: `train/` and `val/` (or `valid/`, `validation/`) and `test/`, each with a folder per class.
 One tree: the class folders directly. A class folder may have folders of its own. The name of a class is the name of
 its folder; the order is that of Python strings, as in torchvision. A split folder (or the one tree) that holds a
-`labels.csv` has several labels per image instead (`labelcsv.py`).
+`labels.csv` has several labels per image instead, or soft ones (`labelcsv.py`).
 
 Hidden things (`.git`, `.ipynb_checkpoints`) and what systems leave behind (`__MACOSX`, `Thumbs.db`) are no classes and
 no images. Links are followed, except to a folder that contains the link.

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,8 +23,15 @@ from allmlp.errors import BadSetting
 
 AHEAD = 2  # batches that are asked for in advance, for each process
 
-Key = tuple[int, np.ndarray]  # a batch: the epoch and the numbers of its images
-Read = Callable[[np.ndarray, int, int], torch.Tensor]  # (image, epoch, index) -> uint8 tensor of a fixed shape
+Read = Callable[[np.ndarray, int, int, int], torch.Tensor]  # (image, epoch, index, copy) -> uint8, of a fixed shape
+
+
+class Key(NamedTuple):
+    """A batch: the epoch, the numbers of its images, and for each of them which copy it is, int64 `(B,)`."""
+
+    epoch: int
+    indices: np.ndarray
+    copies: np.ndarray
 
 
 class Workers:
@@ -78,8 +86,16 @@ class Workers:
 
 
 def _read(dataset: ImageDataset, read: Read, key: Key) -> torch.Tensor:
-    epoch, indices = key
-    return torch.stack([read(dataset.image(i), epoch, i) for i in indices.tolist()])
+    # Copies of an image one after another, so that it is decoded once and no other is kept for it.
+    positions = np.argsort(key.indices, kind="stable").tolist() if key.copies.any() else range(len(key.indices))
+    made: dict[int, torch.Tensor] = {}
+    held, image = -1, None
+    for position in positions:
+        index = int(key.indices[position])
+        if image is None or index != held:
+            held, image = index, dataset.image(index)
+        made[position] = read(image, key.epoch, index, int(key.copies[position]))
+    return torch.stack([made[position] for position in range(len(made))])
 
 
 # --- in a worker -----------------------------------------------------------------------------------------------------

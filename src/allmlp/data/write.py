@@ -4,7 +4,7 @@ import csv
 import os
 from pathlib import Path
 
-from allmlp.data.dataset import Data, ImageDataset
+from allmlp.data.dataset import Data, ImageDataset, soft
 from allmlp.data.labelcsv import NAME, SEPARATOR
 from allmlp.data.tree import LITTER
 from allmlp.errors import BadData, CannotWrite
@@ -12,19 +12,20 @@ from allmlp.errors import BadData, CannotWrite
 
 def write_folder(data: Data, out: str | os.PathLike) -> None:
     """Write each split as `split/class/0001.png`, numbered from 0 in the order of the split; with several labels per
-    image as `split/0001.png` and a `labels.csv`.
+    image, or soft ones, as `split/0001.png` and a `labels.csv`.
 
     Raises `CannotWrite` if `out` is a file or a folder with something in it, or if the disk refuses, and `BadData` for
     class names that cannot stand as a folder or in a label list.
     """
     out = Path(out)
+    in_list = next(iter(data.splits.values())).labels.ndim == 2
     for name in data.classes:
-        _check_name(name, data.multi_label)
+        _check_name(name, in_list)
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise CannotWrite(f"{out}: there is something already; give a new or an empty folder")
         for split, images in data.splits.items():
-            (_write_labelled if data.multi_label else _write_classes)(images, out / split)
+            (_write_labelled if in_list else _write_classes)(images, out / split)
     except OSError as error:
         raise CannotWrite(f"{out}: cannot be written: {error.strerror or error}; what was written so far is "
                           "incomplete") from None
@@ -41,9 +42,11 @@ def _write_labelled(images: ImageDataset, folder: Path) -> None:
     folder.mkdir(parents=True)
     with open(folder / NAME, "w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(["file", "labels"])
+        shares = soft(images.labels)
+        rows.writerow(["file", "shares" if shares else "labels"])
         for index, label in enumerate(images.labels):
-            names = [name for name, holds in zip(images.classes, label, strict=True) if holds]
+            names = [f"{name}={share}" if shares else name
+                     for name, share in zip(images.classes, label.tolist(), strict=True) if share]
             rows.writerow([_write_png(images, index, folder), SEPARATOR.join(names)])
 
 
