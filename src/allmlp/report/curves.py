@@ -11,13 +11,14 @@ from allmlp.report.markup import Html, join, tag
 from allmlp.report.numbers import count, known, percent, small
 
 MOST_STRIPS = 200  # epochs one can point at; finer could not be hit with a finger or mouse
+MOST_NUMBERS = 3  # in the line above a diagram; more are in the box that the browser shows
 
 History: TypeAlias = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Line:
-    """`points`: epoch -> value. `style`: a class of the style sheet, "accent" or "quiet"."""
+    """`points`: epoch -> value. `style`: a class of the style sheet, such as "accent" or "quiet"."""
 
     label: str
     points: Mapping[float, float]
@@ -29,22 +30,23 @@ def curves(history: History, best_epoch: int | None) -> list[Html]:
     last = history[-1] if history else {}
     split = str(last.get("eval_split") or "evaluation")
     score = str(last.get("score_name") or "accuracy")
-    loss = [Line("training", _points(history, "train_loss"), "quiet"),
-            Line(split, _points(history, "eval_loss"), "accent")]
-    scores = _points(history, "eval_score") or _points(history, "eval_top1")
+    loss = [Line("training", points(history, "train_loss"), "quiet"),
+            Line(split, points(history, "eval_loss"), "accent")]
+    scores = points(history, "eval_score") or points(history, "eval_top1")
     best = f", kept epoch {best_epoch}" if best_epoch in scores else ""
-    diagrams = [
-        _diagram("Loss", loss, small),
-        _diagram(_capital(score), [Line(split + best, scores, "accent")], lambda value: percent(value, 2), top=100,
-                 unit="%", mark=best_epoch),
-        _diagram("Learning rate", [Line("at the end of the epoch", _points(history, "lr"), "accent")], small),
-        _diagram("Speed", [Line("images per second", _points(history, "images_per_second"), "accent")],
-                 lambda value: count(round(value)), from_zero=True),
+    found = [
+        diagram("Loss", loss, small),
+        diagram(_capital(score), [Line(split + best, scores, "accent")], lambda value: percent(value, 2), top=100,
+                unit="%", mark=best_epoch),
+        diagram("Learning rate", [Line("at the end of the epoch", points(history, "lr"), "accent")], small),
+        diagram("Speed", [Line("images per second", points(history, "images_per_second"), "accent")],
+                lambda value: count(round(value)), from_zero=True),
     ]
-    return [diagram for diagram in diagrams if diagram is not None]
+    return [each for each in found if each is not None]
 
 
-def _points(history: History, key: str) -> dict[float, float]:
+def points(history: History, key: str) -> dict[float, float]:
+    """Epoch -> value, where both are known."""
     rows = ((known(row.get("epoch")), known(row.get(key))) for row in history)
     return {epoch: value for epoch, value in rows if epoch is not None and value is not None}
 
@@ -53,10 +55,11 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _diagram(
+def diagram(
     title: str, lines: Sequence[Line], write: Callable[[float], str], *, top: float = math.inf, unit: str = "",
-    from_zero: bool = False, mark: int | None = None,
+    from_zero: bool = False, mark: int | None = None, legend: bool = True,
 ) -> Html | None:
+    """One diagram over epochs; None where no line has a point. `top`: the axis never passes it; `mark`: an epoch."""
     lines = [line for line in lines if line.points]
     if not lines:
         return None
@@ -73,8 +76,8 @@ def _diagram(
         _strips(epochs, lines, x, y, write),
         viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=title,
     )
-    legend = [tag("span", tag("i", class_=line.style), line.label, class_="key") for line in lines]
-    return tag("figure", tag("figcaption", tag("b", title), legend), drawing)
+    keys = [tag("span", tag("i", class_=line.style), line.label, class_="key") for line in lines] if legend else None
+    return tag("figure", tag("figcaption", tag("b", title), keys), drawing)
 
 
 def _draw(line: Line, x: Axis, y: Axis) -> Html:
@@ -96,13 +99,14 @@ def _strip(
     epoch: float, left: float, right: float, lines: Sequence[Line], x: Axis, y: Axis, write: Callable[[float], str]
 ) -> Html:
     there = [line for line in lines if epoch in line.points]
-    numbers = " · ".join(f"{line.label.partition(',')[0]} {write(line.points[epoch])}" for line in there)
+    numbers = [f"{line.label.partition(',')[0]} {write(line.points[epoch])}" for line in there]
+    short = [f"epoch {small(epoch)}", *(numbers if len(numbers) <= MOST_NUMBERS else [])]
     return tag(
         "g",
         tag("rect", x=left, y=0, width=right - left, height=y.start),
         tag("line", x1=x.at(epoch), x2=x.at(epoch), y1=y.end, y2=y.start),
         [tag("circle", cx=x.at(epoch), cy=y.at(line.points[epoch]), r=3.5, class_=line.style) for line in there],
-        tag("text", f"epoch {small(epoch)} · {numbers}", x=x.end, y=y.end - 12, class_="end"),
-        tag("title", f"epoch {small(epoch)} · {numbers}"),
+        tag("text", " · ".join(short), x=x.end, y=y.end - 12, class_="end"),
+        tag("title", "\n".join([f"epoch {small(epoch)}", *numbers])),
         class_="strip",
     )

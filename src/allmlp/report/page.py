@@ -26,22 +26,25 @@ def write_report(run: RunReport, path: str | os.PathLike) -> None:
 
 def render(run: RunReport) -> str:
     """The report of `run` as an HTML document."""
-    title = f"{run.model_name} on {run.data_name}"
+    sections = [_training(run), *_metrics(run), _mistakes(run), _calibration(run), _model(run), _batch(run), _data(run),
+                _machine(run), _recipe(run)]
+    return document(f"{run.model_name} on {run.data_name}", headline(run), sections)
+
+
+def document(title: str, *content: Child, style: str = STYLE) -> str:
+    """A page of ours: nothing from outside, and no scripts."""
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
         tag("title", title),
-        tag("style", Html(STYLE)),
+        tag("style", Html(style)),
     )
-    sections = [_training(run), *_metrics(run), _mistakes(run), _calibration(run), _model(run), _batch(run), _data(run),
-                _machine(run), _recipe(run)]
-    body = tag("body", headline(run), sections)
-    return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
+    return f"<!DOCTYPE html>\n{tag('html', head, tag('body', content), lang='en')}\n"
 
 
-def _section(title: str, lead: str, *content: Child) -> Html:
+def section(title: str, lead: str, *content: Child) -> Html:
     return tag("section", tag("h2", title), tag("p", lead, class_="lead"), content)
 
 
@@ -51,7 +54,7 @@ def _training(run: RunReport) -> Html | None:
         return None
     lead = ("Point at an epoch for its numbers. The training loss is that of augmented images, with label smoothing "
             "where the recipe has it; the other is of plain ones.")
-    return _section("Training", lead, tag("div", diagrams, class_="pair"))
+    return section("Training", lead, tag("div", diagrams, class_="pair"))
 
 
 def _metrics(run: RunReport) -> list[Html]:
@@ -65,10 +68,10 @@ def _metrics(run: RunReport) -> list[Html]:
             title = "Confusion matrix"
             lead = ("Rows are the true classes, columns what the network said. Grey is right; the stronger the colour, "
                     "the larger the share of the row that went wrong.")
-        sections.append(_section(title, lead, confusion(metrics)))
+        sections.append(section(title, lead, confusion(metrics)))
     lead = ("The weakest first. Precision: of those called so, how many are. Recall: of those that are, how many were "
             "called so. F1: their harmonic mean.")
-    sections.append(_section("Classes", lead, class_table(metrics.classes)))
+    sections.append(section("Classes", lead, class_table(metrics.classes)))
     return sections
 
 
@@ -77,7 +80,7 @@ def _mistakes(run: RunReport) -> Html | None:
         return None
     lead = (f"What the network was surest of and wrong about in the {run.split} split: true → predicted, with its "
             "probability. Wrong labels and odd pictures show up here first.")
-    return _section("Most confident mistakes", lead, mistakes_gallery(run.mistakes))
+    return section("Most confident mistakes", lead, mistakes_gallery(run.mistakes))
 
 
 def _calibration(run: RunReport) -> Html | None:
@@ -100,13 +103,13 @@ def _model(run: RunReport) -> Html:
 def _batch(run: RunReport) -> Html | None:
     if not run.augmented:
         return None
-    return _section("What training saw", "The first training images, after augmentation.", batch_gallery(run.augmented))
+    return section("What training saw", "The first training images, after augmentation.", batch_gallery(run.augmented))
 
 
 def _data(run: RunReport) -> Html:
     sizes = ", ".join(f"{count(images)} {split}" for split, images in run.images.items())
     notes = tag("ul", [tag("li", note) for note in run.notes]) if run.notes else None
-    return _section("Data", f"{run.data_name}: {sizes} images." if sizes else run.data_name, notes)
+    return section("Data", f"{run.data_name}: {sizes} images." if sizes else run.data_name, notes)
 
 
 def _machine(run: RunReport) -> Html | None:
