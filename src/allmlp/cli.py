@@ -5,6 +5,7 @@ by Ctrl-C and SIGTERM. Written with argparse, so that `--help` needs nothing hea
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -24,7 +25,8 @@ def parser() -> Parser:
     """The whole command line."""
     top = Parser(prog="allmlp", description="All-MLP vision models: train, evaluate and use MLP-Mixer, ResMLP, gMLP.",
                  epilog="MODEL is a weights file, a run folder, published weights by name, or hf-hub:owner/name. "
-                        "DATA is 'digits' or a folder of images.")
+                        "DATA is a folder of images (or of parquet files or tar shards), a name such as digits or "
+                        "cifar10, imagenet:DIR, hf:owner/name, or shards:PATTERN; docs/data.md has all.")
     top.add_argument("--version", action="version", version=f"allmlp {allmlp.__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
 
@@ -43,16 +45,18 @@ def parser() -> Parser:
         to.add_argument("--image-size", type=image_size, metavar="N|HxW",
                         help="pixels, e.g. 96 or 64x96 (default: the network's own); weights are resized to it")
 
-    def source(to: Parser) -> None:
+    def source(to: Parser, fraction: str = "0.2") -> None:
         to.add_argument("--val-fraction", type=float, metavar="F",
-                        help="part held out when the folder has no splits (default: 0.2)")
+                        help=f"part held out where DATA has no splits (default: {fraction})")
         to.add_argument("--split-seed", type=not_negative, metavar="N", help="which part (default: 0)")
         to.add_argument("--skip-bad", action="store_true", help="leave out broken images and say which")
+        to.add_argument("--data-dir", metavar="DIR", help="where named data sets lie (else $ALLMLP_DATA, else data)")
+        to.add_argument("--download", action="store_true", help="fetch a named data set or one of the Hub if need be")
 
     train = command("train", "Train a network on DATA; writes a run folder with checkpoints and report.html.")
-    train.add_argument("data", nargs="?", metavar="DATA", help="'digits' or a folder of images")
+    train.add_argument("data", nargs="?", metavar="DATA", help="a folder of images, a name such as digits, …")
     train.add_argument("--model", metavar="NAME", help="a name of `allmlp models` (default: by the image size)")
-    train.add_argument("--recipe", metavar="NAME|FILE", help="a recipe by name, or a recipe.json")
+    train.add_argument("--recipe", metavar="NAME|FILE", help="a name of `allmlp recipes`, or a recipe.json")
     train.add_argument("--init", metavar="MODEL", help="start from the weights of a MODEL")
     train.add_argument("--output", metavar="DIR", help="the run folder (default: runs/DATE-MODEL-DATA)")
     train.add_argument("--epochs", type=float, metavar="N", help="short for --set schedule.epochs=N; 1.5 is possible")
@@ -65,16 +69,32 @@ def parser() -> Parser:
     train.add_argument("--resume", metavar="RUN", help="go on with a stopped run, exactly")
     train.add_argument("--overwrite", action="store_true", help="replace a run in --output")
     train.add_argument("--time-limit", type=float, metavar="MINUTES", help="stop after so long, ready to be resumed")
+    train.add_argument("--save-every", type=float, default=60.0, metavar="SECONDS",
+                       help="how much work a kill may cost (default: 60)")
+    train.add_argument("--logger", default="tensorboard", metavar="NAME,…",
+                       help="tensorboard, wandb, trackio, or none (default: tensorboard)")
     train.add_argument("--quiet", action="store_true", help="no progress")
+    train.add_argument("--devices", type=positive, default=1, metavar="N",
+                       help="train in N processes of this machine, on a GPU each; torchrun does it on several machines")
+    train.add_argument("--sharding", choices=("none", "fsdp"), default="none",
+                       help="fsdp: spread parameters and optimizer over the processes")
+    train.add_argument("--compile", action="store_true", help="compile the network's blocks (torch.compile)")
+    train.add_argument("--activation-checkpointing", action="store_true",
+                       help="less memory for about a third more time: compute blocks again in the backward pass")
     size(train)
     machine(train)
     source(train)
 
     evaluate = command("evaluate", "Measure MODEL on DATA.")
     evaluate.add_argument("model", metavar="MODEL", help="weights file, run folder, published name, Hub id")
-    evaluate.add_argument("data", metavar="DATA", help="'digits' or a folder of images")
+    evaluate.add_argument("data", metavar="DATA", help="a folder of images, a name such as digits, …")
     evaluate.add_argument("--split", choices=("train", "val", "test"), help="default: test, else val")
     evaluate.add_argument("--per-class", action="store_true", help="precision, recall and F1 of each class")
+    instead = evaluate.add_mutually_exclusive_group()
+    instead.add_argument("--knn", type=positive, metavar="K",
+                         help="not the head but the K nearest training images by frozen features (DINO's way: 20)")
+    instead.add_argument("--linear-probe", action="store_true",
+                         help="not the head but logistic regression on frozen features of the training images")
     size(evaluate)
     machine(evaluate)
     source(evaluate)
@@ -92,14 +112,52 @@ def parser() -> Parser:
     models.add_argument("--pretrained", action="store_true", help="list the published weights instead")
     models.add_argument("pattern", nargs="?", default="*", metavar="PATTERN", help="a name, or e.g. 'mixer*'")
 
-    data = command("data", "Look at a folder of images, or write a data set as one.")
+    recipes = command("recipes", "List the recipes, or show one in full: what was published, and every number.")
+    recipes.add_argument("pattern", nargs="?", default="*", metavar="PATTERN", help="a name, or e.g. 'mixer*'")
+
+    plan = command("plan", "What training MODEL or RECIPE would take: time, memory and the machines that hold it.")
+    plan.add_argument("target", nargs="?", metavar="MODEL|RECIPE",
+                      help="a network, trained as in the papers; or a recipe")
+    plan.add_argument("--images", type=positive, metavar="N", help="training images (default: the recipe's data)")
+    plan.add_argument("--classes", type=positive, metavar="N", help="(default: the data's, else the network's)")
+    plan.add_argument("--epochs", type=float, metavar="N")
+    plan.add_argument("--batch-size", type=positive, metavar="N", help="images per step, on all devices together")
+    plan.add_argument("--accumulation", type=positive, metavar="N", help="parts a device's share is computed in")
+    plan.add_argument("--machine", metavar="KIND:N", help="e.g. h100:8, v100, tpu-v3:128 (default: h100:8)")
+    plan.add_argument("--precision", choices=("fp32", "bf16"))
+    plan.add_argument("--sharding", choices=("none", "fsdp"), help="what FSDP spreads over the devices")
+    plan.add_argument("--activation-checkpointing", action="store_true", help="compute activations a second time")
+    plan.add_argument("--check", action="store_true", help="beside the papers' own tables: the error of every row")
+    plan.add_argument("--csv", metavar="FILE", help="with --check: write the rows as CSV")
+    size(plan)
+
+    report = command("report", "Compare runs side by side on one page.")
+    report.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
+    report.add_argument("--output", metavar="FILE", default="comparison.html", help="(default: comparison.html)")
+    report.add_argument("--csv", action="store_true", help="print the table as CSV")
+    report.add_argument("--overwrite", action="store_true", help="replace the page in --output")
+
+    def shards(to: Parser) -> None:
+        to.add_argument("data", metavar="DATA", help="a folder of images, a name such as digits, …")
+        to.add_argument("folder", metavar="OUT", help="must not exist, or be empty")
+        to.add_argument("--images-per-shard", type=positive, default=10_000, metavar="N", help="(default: 10000)")
+        to.set_defaults(action="shard")
+        source(to, "0")
+
+    shards(command("shard", "Write DATA as WebDataset tar shards; the same as `allmlp data shard`."))
+
+    data = command("data", "Look at a data set, or write it in another form.")
     actions = data.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=Parser)
     check = actions.add_parser("check", help="the data doctor: splits, classes, broken files, duplicates, sizes")
-    check.add_argument("folder", metavar="DIR")
-    write = actions.add_parser("write", help="write a named data set as folders of PNG files")
-    write.add_argument("source", metavar="DATA", help="'digits'")
+    check.add_argument("data", metavar="DATA", help="a folder of images, a name such as digits, …")
+    write = actions.add_parser("write", help="write a data set as folders of PNG files")
+    write.add_argument("data", metavar="DATA", help="a name such as digits, shards:PATTERN, …")
     write.add_argument("folder", metavar="DIR", help="must not exist, or be empty")
     for action in (check, write):
+        source(action, "0")
+    shard = actions.add_parser("shard", help="write a data set as WebDataset tar shards")
+    shards(shard)
+    for action in (check, write, shard):
         action.add_argument("--json", action="store_true", help="print the result as one JSON object")
     return top
 
@@ -110,6 +168,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser().parse_args(arguments)
         from allmlp import commands
 
+        if getattr(options, "devices", 1) > 1 and "RANK" not in os.environ:
+            from allmlp.commands.launch import launch
+
+            return launch(options.devices, sys.argv[1:] if arguments is None else arguments)
         return commands.COMMANDS[options.command](options)
     except TrainingStopped as error:
         print(f"allmlp: {error}", file=sys.stderr)
@@ -147,7 +209,7 @@ def _whole(text: str, least: int) -> int:
 def image_size(text: str) -> tuple[int, int]:
     """"96" or "64x96" (height x width) as (height, width)."""
     sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isdigit() and int(side) > 0 for side in sides):
+    if len(sides) > 2 or not all(side.isascii() and side.isdigit() and int(side) > 0 for side in sides):
         raise argparse.ArgumentTypeError(f"{text!r} is not an image size such as 96 or 64x96 (height x width)")
     return int(sides[0]), int(sides[-1])
 

@@ -73,10 +73,10 @@ def test_a_signal_stops_the_run_which_says_how_to_go_on(tmp_path, number):
 
 WRONG = {
     "no data": (["train"], "give DATA"),
-    "unknown data": (["train", "digit"], "did you mean digits?"),
+    "unknown data": (["train", "digit"], "did you mean digits"),
     "missing folder": (["train", "/nowhere/at/all"], "/nowhere/at/all"),
     "unknown model": (["train", "digits", "--model", "mixer_s15_224"], "did you mean mixer_s16_224"),
-    "unknown recipe": (["train", "digits", "--recipe", "digitz"], "did you mean digits?"),
+    "unknown recipe": (["train", "digits", "--recipe", "digitz"], "did you mean digits"),
     "indivisible size": (["train", "digits", "--image-size", "9"], "not divisible by the patch height 2; take 8 or 10"),
     "not a size": (["train", "digits", "--image-size", "big"], "'big' is not an image size"),
     "wrong dotted name": (["train", "digits", "--set", "optimizer.learning_rat=1"], "did you mean learning_rate?"),

@@ -211,3 +211,62 @@ def test_a_broken_training_image_is_named_with_what_to_do(cli, digit_files, tmp_
                        "--skip-bad")
     assert code == 0
     assert "broken.png" in err
+
+
+def test_class_names_from_a_file_do_not_speak_to_the_terminal(cli, tmp_path):
+    import allmlp
+
+    Image.new("L", (30, 20), 128).save(tmp_path / "good.png")
+    allmlp.save(allmlp.create_model("mixer_p2_8", classes=["\x1b[2J", "a\nb"], seed=0), tmp_path / "x.safetensors")
+    code, out, _ = cli("predict", tmp_path / "x.safetensors", tmp_path / "good.png")
+    assert code == 0
+    assert "?[2J 50.0 %" in out
+    assert out.rstrip("\n").isprintable()
+    _, out, _ = cli("predict", tmp_path / "x.safetensors", tmp_path / "good.png", "--csv", "-")
+    cli("predict", tmp_path / "x.safetensors", tmp_path / "good.png", "--csv", tmp_path / "x.csv")
+    assert "?[2J" in out
+    assert all(line.isprintable() for line in out.splitlines())
+    assert (tmp_path / "x.csv").read_text() == out
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "/proc/self/mem", "", "a/../nothing"], ids=lambda name: name[:20])
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_a_name_that_leads_to_no_weights_is_one_line(cli, command, name, tmp_path):
+    Image.new("L", (8, 8), 128).save(tmp_path / "good.png")
+    code, out, err = cli(command, name, tmp_path / "good.png" if command == "predict" else "digits")
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1
+
+
+def test_logits_that_are_not_finite_are_one_line(cli, tmp_path):
+    """Weights that are finite, and so large that what they give is not."""
+    import torch
+
+    import allmlp
+
+    Image.new("L", (8, 8), 128).save(tmp_path / "good.png")
+    model = allmlp.create_model("mixer_p2_8", num_classes=10, seed=0)
+    for parameter in (model.norm.weight, model.head.weight):
+        torch.nn.init.constant_(parameter, 1e38)
+    allmlp.save(model, tmp_path / "x.safetensors")
+    for command, data in (("predict", tmp_path / "good.png"), ("evaluate", "digits")):
+        code, out, err = cli(command, tmp_path / "x.safetensors", data, "--skip-bad")
+        assert (code, out) == (2, "")
+        assert "images are not finite (NaN or infinite)" in err
+        assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("given", ["９６", "9٣", "64x９６"])
+def test_an_image_size_is_written_in_plain_digits(cli, given):
+    code, _, err = cli("predict", "x", "y", "--image-size", given)
+    assert code == 2
+    assert "is not an image size" in err
+
+
+def test_a_network_without_names_and_with_another_number_of_classes_is_told_in_those_words(cli, tmp_path):
+    import allmlp
+
+    allmlp.save(allmlp.create_model("mixer_p2_8", num_classes=7, seed=0), tmp_path / "x.safetensors")
+    code, _, err = cli("evaluate", tmp_path / "x.safetensors", "digits")
+    assert code == 2
+    assert "the network has 7 classes without names, and the data 10: '0', '1', '2', '3', '4', …" in err

@@ -71,11 +71,12 @@ def test_several_labels_cannot_be_learnt_with_softmax():
         build_loss(Loss(), np.zeros((4, 3), np.uint8), 3, CPU)
 
 
-def test_the_moving_average_follows_its_formula():
+@pytest.mark.parametrize("warmup", [True, False])
+def test_the_moving_average_follows_its_formula(warmup):
     from allmlp.models.variants import create_model
 
     model = create_model("mixer_p2_8", num_classes=10, seed=0)
-    ema = Ema(model, 0.9)
+    ema = Ema(model, 0.9, warmup)
     expected = {name: parameter.detach().double().clone() for name, parameter in model.named_parameters()}
     generator = torch.Generator().manual_seed(1)
     for step in range(200):
@@ -83,7 +84,7 @@ def test_the_moving_average_follows_its_formula():
             for parameter in model.parameters():
                 parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.01)
         ema.update(model, step)
-        decay = min(0.9, (1 + step) / (10 + step))
+        decay = min(0.9, (1 + step) / (10 + step)) if warmup else 0.9  # without: timm's ModelEma
         for name, parameter in model.named_parameters():
             expected[name] = decay * expected[name] + (1 - decay) * parameter.detach().double()
     for name, parameter in ema.model.named_parameters():

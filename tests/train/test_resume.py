@@ -1,11 +1,14 @@
 """A run that is stopped and resumed ends as one that was not, bit for bit."""
 
+import json
 import os
+import resource
 import signal
+from dataclasses import replace
 
 import pytest
 
-from allmlp.errors import AllMLPError, BadCheckpoint, BadSetting
+from allmlp.errors import AllMLPError, BadCheckpoint, BadImage, BadSetting, CannotWrite
 from allmlp.files import load_tensors
 from allmlp.train.display import SilentDisplay
 from allmlp.train.loop import run
@@ -30,8 +33,6 @@ def state_of(folder):
 
 def metrics_of(folder):
     """Rows without what a clock decides."""
-    import json
-
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in row.items() if key not in ("seconds", "images_per_second")} for row in rows]
 
@@ -136,6 +137,89 @@ def test_a_run_goes_on_without_the_file_it_started_from(tmp_path, digits, recipe
     (tmp_path / "first" / "last.safetensors").unlink()
     run(recipe, digits, tmp_path / "second", resume=True)
     assert state_of(tmp_path / "second") == state_of(tmp_path / "whole")
+
+
+class FullDiskAt(SilentDisplay):
+    """From step `at` on no file can grow beyond `most_bytes`: too little for a state (the largest file), or for any."""
+
+    def __init__(self, at: int, most_bytes: int):
+        super().__init__()
+        self.at, self.most_bytes = at, most_bytes
+
+    def step(self, done, total, row):
+        if done == self.at:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self.most_bytes, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+@pytest.mark.parametrize("most_bytes", [400_000, 0], ids=["the state does not fit", "nothing fits"])
+def test_a_full_disk_ends_the_run_in_one_line_and_costs_nothing_that_was_saved(tmp_path, digits, recipe, uninterrupted,
+                                                                               most_bytes):
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with pytest.raises(CannotWrite, match=r"the earlier file is untouched"):
+            run(recipe, digits, tmp_path, save_every_seconds=0, display=FullDiskAt(6, most_bytes))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not list(tmp_path.glob(".*.tmp"))
+    assert run(recipe, digits, tmp_path, resume=True).counters.finished
+    assert state_of(tmp_path) == state_of(uninterrupted(recipe))
+
+
+@pytest.mark.parametrize("old", [("state",), ("state", "last"), ("state", "last", "best")])
+def test_a_run_killed_between_two_files_goes_on_from_its_state_alone(tmp_path, digits, recipe, uninterrupted, old):
+    """Files of step 6 beside files of step 10: each is whole, and they are not of one moment."""
+    run(recipe, digits, tmp_path, display=StopAt(6))
+    kept = {name: (tmp_path / f"{name}.safetensors").read_bytes() for name in old}
+    run(recipe, digits, tmp_path, resume=True, display=StopAt(10))
+    for name, content in kept.items():
+        (tmp_path / f"{name}.safetensors").write_bytes(content)
+    (tmp_path / ".state.safetensors.0a1b2c3d.tmp").write_bytes(b"half a st")  # what it was writing
+    run(recipe, digits, tmp_path, resume=True)
+    whole = uninterrupted(recipe)
+    assert state_of(tmp_path) == state_of(whole)
+    assert metrics_of(tmp_path) == metrics_of(whole)
+    for name in ("best.safetensors", "last.safetensors"):
+        assert load_bytes(tmp_path / name) == load_bytes(whole / name)
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_a_run_killed_before_it_first_saved_begins_again(tmp_path, digits, recipe, uninterrupted):
+    run(recipe, digits, tmp_path, display=StopAt(1))
+    for name in ("state", "last", "best"):
+        (tmp_path / f"{name}.safetensors").unlink(missing_ok=True)
+    run(recipe, digits, tmp_path, resume=True)
+    assert state_of(tmp_path) == state_of(uninterrupted(recipe))
+
+
+def test_an_image_that_cannot_be_read_any_more_costs_no_step(tmp_path, digits, recipe, uninterrupted):
+    """What was learnt before is saved, and with the image back the run ends as if nothing had been."""
+    recipe = recipe.with_(augment=recipe.augment.with_(random_erasing=0.3))  # so that images are read in each epoch
+
+    class Fragile:
+        def __init__(self, dataset):
+            self.dataset, self.classes, self.labels, self.left = dataset, dataset.classes, dataset.labels, 230
+
+        def __len__(self):
+            return len(self.dataset)
+
+        def image(self, index):
+            self.left -= 1
+            if self.left == 0:
+                raise BadImage(f"{self.name(index)}: broken")
+            return self.dataset.image(index)
+
+        def name(self, index):
+            return self.dataset.name(index)
+
+    fragile = replace(digits, splits={**digits.splits, "train": Fragile(digits.splits["train"])})
+    with pytest.raises(BadImage, match="digits/"):
+        run(recipe, fragile, tmp_path / "run")
+    saved = json.loads(load_tensors(tmp_path / "run" / "state.safetensors")[1]["allmlp-run"])
+    assert saved["step"] == 7  # inside the second epoch, in which it broke
+    run(recipe, fragile, tmp_path / "run", resume=True)
+    run(recipe, digits, tmp_path / "whole")
+    assert state_of(tmp_path / "run") == state_of(tmp_path / "whole")
 
 
 def test_a_truncated_state_is_refused(tmp_path, digits, recipe):

@@ -1,7 +1,7 @@
 """The one seam for inference: whatever runs a network, what its `load` returns is a *predictor*.
 
 Evaluation, prediction, serving and benchmarking see predictors only, so that every backend is measured by the same
-code. So far there is one backend, PyTorch.
+code. Two backends: PyTorch, and our own engine for files exported to it.
 """
 
 import os
@@ -29,8 +29,25 @@ def load_predictor(
 ) -> Predictor:
     """A predictor from whatever `checkpoint.load` takes, brought to `image_size` (height, width) if given.
 
-    Raises what loading and resizing do, and `BadSetting` for a device.
+    Also from a file exported for our engine, which runs on the CPU at its own image size. Raises what loading and
+    resizing do, and `BadSetting` for a device, and for a network without classes.
     """
+    from allmlp.backends import native
+
+    if native.is_model_file(path):
+        return native.load_as_asked(path, device, image_size)
     from allmlp.backends.pytorch import load
 
     return load(path, device, image_size)
+
+
+def load_features(
+    path: str | os.PathLike, device: str = "auto", image_size: tuple[int, int] | None = None
+) -> Predictor:
+    """The same without its head: what comes out are the pooled features after the last norm, float32 `(N, C)`.
+
+    For networks without classes too; it has no class names itself.
+    """
+    from allmlp.backends.pytorch import load_without_head
+
+    return load_without_head(path, device, image_size)

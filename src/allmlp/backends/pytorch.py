@@ -43,7 +43,20 @@ def load(
     path: str | os.PathLike, device: str = "auto", image_size: tuple[int, int] | None = None
 ) -> PyTorchPredictor:
     """A predictor from whatever `checkpoint.load` takes, for images of `image_size` if given."""
-    return PyTorchPredictor(checkpoint.load_at(path, image_size).to(choose_device(device)))
+    model = checkpoint.load_at(path, image_size)
+    if not model.num_classes:
+        raise BadSetting(f"{path}: a network without classes (self-supervised, or without its head); measure it with "
+                         "`allmlp evaluate --knn 20` or `--linear-probe`, or give it classes by `allmlp train --init`")
+    return PyTorchPredictor(model.to(choose_device(device)))
+
+
+def load_without_head(
+    path: str | os.PathLike, device: str = "auto", image_size: tuple[int, int] | None = None
+) -> PyTorchPredictor:
+    """The same, of pooled features in place of logits."""
+    model = checkpoint.load_at(path, image_size)
+    model.reset_classifier(0, "avg")
+    return PyTorchPredictor(model.to(choose_device(device)))
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -16,5 +16,6 @@ def _command(module: str) -> Callable[[argparse.Namespace], int]:
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
-    name: _command(name) for name in ("train", "evaluate", "predict", "models", "data")
+    name: _command(name) for name in ("train", "evaluate", "predict", "models", "recipes", "data", "plan", "report")
 }
+COMMANDS["shard"] = COMMANDS["data"]  # `allmlp shard` is short for `allmlp data shard`

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -10,16 +11,18 @@ from typing import Any
 
 from allmlp.backends.pytorch import choose_device
 from allmlp.checkpoint import find_checkpoint, is_published, provenance
-from allmlp.commands.source import open_source, source_of
+from allmlp.commands.source import open_source, reopened, source_of
 from allmlp.commands.threads import set_threads
-from allmlp.data import open_data
+from allmlp.data import short_name
 from allmlp.data.dataset import Data
-from allmlp.errors import BadCheckpoint, BadSetting
+from allmlp.errors import BadCheckpoint, BadData, BadImage, BadSetting
 from allmlp.models.variants import model_config
 from allmlp.recipe import Recipe
 from allmlp.recipes import choose, find
 from allmlp.train import train
 from allmlp.train.display import SilentDisplay, display_for_stderr
+from allmlp.train.distributed import Processes, join
+from allmlp.train.engine import Engine
 from allmlp.train.run_folder import read_recipe, read_run, read_split
 from allmlp.values import with_dotted
 from allmlp.weights.hub import is_hub_name
@@ -36,31 +39,54 @@ class Plan:
     data: Data
     output: Path
     source: dict[str, Any]  # how `data` was opened
-    threads: int | None  # of an old run, as other threads would sum in another order
+    threads: int | None = None  # of an old run, as other threads would sum in another order
+    processes: int = 1  # of an old run
 
 
 def run(options: argparse.Namespace) -> int:
-    plan = resumed_run(options) if options.resume else new_run(options)
+    if options.devices > 1 and "ALLMLP_RENDEZVOUS" not in os.environ:
+        raise BadSetting(f"--devices {options.devices} starts processes, and torchrun did so already; leave it out")
+    with join(options.device) as processes:
+        return train_together(options, processes)
+
+
+def train_together(options: argparse.Namespace, processes: Processes) -> int:
+    """The command in one of `processes`, of which the first one speaks."""
+    plan = processes.in_turn(lambda: resumed_run(options) if options.resume else new_run(options))
+    output = processes.from_first(plan.output)  # its name may hold the time
     if options.show_recipe:
-        print(plan.recipe.to_json(indent=2))
+        if processes.first:
+            print(plan.recipe.to_json(indent=2))
         return 0
-    threads = set_threads(options.threads or plan.threads, plan.recipe.model)
-    display = SilentDisplay() if options.quiet else display_for_stderr()
+    threads = set_threads(options.threads or (plan.threads if plan.processes == processes.count else None),
+                          plan.recipe.model)
+    display = display_for_stderr() if processes.first and not options.quiet else SilentDisplay()
+    engine = Engine(options.sharding, options.compile, options.activation_checkpointing)
+    loggers = [] if options.logger == "none" else options.logger.split(",")
+    together = f"{processes.count} processes, " if processes.count > 1 else ""
     try:
         for note in plan.data.notes:
             display.say(note)
         display.say(f"{plan.recipe.name}: {plan.recipe.init or plan.recipe.model} on {plan.data.name}, "
                     f"{', '.join(f'{len(part):,} {name}' for name, part in plan.data.splits.items())}, "
-                    f"{len(plan.data.classes)} classes; device {choose_device(options.device)}, "
-                    f"CPU threads {threads}; run folder {plan.output}")
-        result = train(plan.recipe, plan.data, plan.output, device=options.device, workers=options.workers,
+                    f"{len(plan.data.classes)} classes; device {choose_device(options.device)}, {together}"
+                    f"CPU threads {threads}; run folder {output}")
+        result = train(plan.recipe, plan.data, output, device=options.device, workers=options.workers,
                        source=plan.source, time_limit_minutes=options.time_limit, resume=bool(options.resume),
-                       overwrite=options.overwrite, display=display)
+                       overwrite=options.overwrite, display=display, engine=engine, processes=processes,
+                       loggers=loggers, save_every_seconds=options.save_every)
+    except BadImage as error:
+        if not (output / "recipe.json").exists():
+            raise
+        raise BadData(f"{error}; replace that file and go on with: allmlp train --resume {output}; or begin again "
+                      "without such files: --skip-bad --overwrite") from None
     finally:
         display.close()
+    if not processes.first:
+        return SIGNAL_EXIT.get(result.stopped or "", 0)
     if result.stopped:
         print(f"stopped by {result.stopped} after step {result.counters.step}; go on with: "
-              f"allmlp train --resume {plan.output}", file=sys.stderr)
+              f"allmlp train --resume {output}", file=sys.stderr)
     if result.stopped in SIGNAL_EXIT:
         return SIGNAL_EXIT[result.stopped]
     if options.json:
@@ -85,8 +111,8 @@ def new_run(options: argparse.Namespace) -> Plan:
     if not recipe.init:
         model_config(recipe.model, image_size=recipe.image_size)
     model = Path(recipe.init).stem if recipe.init else recipe.model
-    output = options.output or f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{model}-{Path(options.data).resolve().name}"
-    return Plan(recipe, data, Path(output), source, threads=None)
+    output = options.output or f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{model}-{short_name(options.data)}"
+    return Plan(recipe, data, Path(output), source)
 
 
 def resumed_run(options: argparse.Namespace) -> Plan:
@@ -98,9 +124,8 @@ def resumed_run(options: argparse.Namespace) -> Plan:
     output = Path(options.resume)
     recipe, about = read_recipe(output), read_run(output)
     source = about["source"]
-    data = open_data(source["data"], val_fraction=source["val_fraction"], seed=source["seed"],
-                     skip_bad=source["skip_bad"], split_files=read_split(output))
-    return Plan(recipe, data, output, source, about["threads"])
+    data = reopened(source, read_split(output))
+    return Plan(recipe, data, output, source, about["threads"], about.get("processes", 1))
 
 
 def build_recipe(options: argparse.Namespace, data: Data) -> Recipe:
@@ -112,8 +137,7 @@ def build_recipe(options: argparse.Namespace, data: Data) -> Recipe:
     if options.init:
         recipe = recipe.with_(model=network_of(options.init))
     if options.epochs is not None:
-        warmup = min(recipe.schedule.warmup_epochs, options.epochs / 10)  # a short run keeps some of it for learning
-        recipe = recipe.with_(schedule=recipe.schedule.with_(epochs=options.epochs, warmup_epochs=warmup))
+        recipe = recipe.with_(schedule=recipe.schedule.for_epochs(options.epochs))
     if options.lr is not None:
         recipe = recipe.with_(optimizer=recipe.optimizer.with_(learning_rate=options.lr))
     for setting in options.settings:

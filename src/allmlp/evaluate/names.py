@@ -14,8 +14,8 @@ def align_labels(
 ) -> tuple[np.ndarray, str | None]:
     """`labels` in the model's numbering, and a line that tells what was done (None: nothing had to be).
 
-    `labels`: class numbers `(N,)`, or 0 and 1 `(N, K)`, whose columns are moved. The order may differ, and the model
-    may know classes that the data set lacks. A model without class names is taken to have the data set's, in its
+    `labels`: class numbers `(N,)`, or a column for each class `(N, K)`, which is moved. The order may differ, and the
+    model may know classes that the data set lacks. A model without class names is taken to have the data set's, in its
     order. ImageNet's folders, "n01440764", are matched with the words of published weights. Raises `BadData`, naming
     what either side lacks, where the data set has a class that the model does not know.
     """

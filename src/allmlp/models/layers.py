@@ -6,6 +6,7 @@ Axes: B batch, S tokens, C channels, F hidden.
 from collections.abc import Sequence
 from typing import Annotated, Literal, NamedTuple
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import nn
@@ -118,21 +119,41 @@ class GluMlp(nn.Module):
 class DropPath(nn.Module):
     """Stochastic depth of one residual branch: in training, each sample loses the branch with probability `rate`.
 
-    `rescale`: kept branches are divided by `1 - rate` (timm, DeiT); big_vision does not.
+    `rescale`: kept branches are divided by `1 - rate` (timm, DeiT); big_vision does not. `rows` and `total`: set by
+    `draw_for_whole_batch`.
     """
 
     def __init__(self, rate: float, rescale: bool):
         super().__init__()
         self.rate, self.rescale = rate, rescale
+        self.rows: torch.Tensor | None = None
+        self.total = 0
 
     def forward(self, x_BSC: torch.Tensor) -> torch.Tensor:
         if not self.training or self.rate == 0:
             return x_BSC
-        keep = torch.empty(x_BSC.shape[0], 1, 1, dtype=x_BSC.dtype, device=x_BSC.device).bernoulli_(1 - self.rate)
+        rows = self.rows
+        views = 0 if rows is None else x_BSC.shape[0] // rows.shape[0]
+        count = x_BSC.shape[0] if rows is None else views * self.total
+        keep = torch.empty(count, 1, 1, dtype=x_BSC.dtype, device=x_BSC.device).bernoulli_(1 - self.rate)
+        if rows is not None:
+            keep = keep.view(views, self.total, 1, 1)[:, rows].view(-1, 1, 1)
         return x_BSC * (keep / (1 - self.rate) if self.rescale else keep)
 
     def extra_repr(self) -> str:
         return f"rate={self.rate:g}, rescale={self.rescale}"
+
+
+def draw_for_whole_batch(network: nn.Module, rows: Sequence[int] | np.ndarray, total: int) -> None:
+    """From now on `network` sees the images `rows` of a batch of `total`, and draws stochastic depth for all of them.
+
+    Several processes that share a batch then drop what one alone would. Several views of each image may come one view
+    of all images after the other.
+    """
+    placed = torch.as_tensor(rows, device=next(network.parameters()).device)
+    for module in network.modules():
+        if isinstance(module, DropPath) and module.rate:
+            module.rows, module.total = placed, total
 
 
 class StochasticDepth(Value):

@@ -19,7 +19,8 @@ from allmlp.models.model import Model
 from allmlp.recipe import Recipe
 from allmlp.report import RunReport, Speed, mistake_pictures, write_report
 from allmlp.train import run_folder
-from allmlp.train.display import Display
+from allmlp.train.distributed import ALONE, Processes
+from allmlp.train.judge import judge, kind_of_score
 from allmlp.train.loop import Outcome, run
 from allmlp.train.state import Counters
 
@@ -57,33 +58,29 @@ def train(
     data: Data | str,
     output: str | Path,
     *,
-    device: str = "auto",
     workers: int = 0,
-    time_limit_minutes: float | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
     source: dict[str, Any] | None = None,
-    display: Display | None = None,
+    processes: Processes = ALONE,
+    **how: Any,
 ) -> Result:
     """Train `recipe` on `data` (a `Data`, "digits", or a folder) into the run folder `output`, measure, and report.
 
-    See `loop.run` for the arguments and errors. `source`: how `data` was opened, noted so that `--resume` can open it
-    again.
+    See `loop.run` for the arguments, also those in `how`, and the errors. `source`: how `data` was opened, noted so
+    that `--resume` can open it again. Of several `processes` the first measures and reports.
     """
     output = Path(output)
     if isinstance(data, str):
         source = source or {"data": data, "val_fraction": 0.2, "seed": 0, "skip_bad": False}
         data = open_data(data)
-    outcome = run(recipe, data, output, device=device, workers=workers, time_limit_minutes=time_limit_minutes,
-                  resume=resume, overwrite=overwrite, source=source, display=display)
-    if outcome.stopped and outcome.stopped.startswith("SIG"):
+    outcome = run(recipe, data, output, workers=workers, source=source, processes=processes, **how)
+    if (outcome.stopped and outcome.stopped.startswith("SIG")) or not processes.first:
         return Result(output, outcome.model, outcome.counters, outcome.stopped, {})
-    predictor = PyTorchPredictor(outcome.model)
+    predictor = judge(outcome.model, data.splits["train"], workers)
     found = {split: evaluate_dataset(predictor, data.splits[split], workers)
              for split in ("val", "test") if split in data.splits}
     summary = summarise(outcome, recipe, found)
     run_folder.write_json(output / "results.json", summary)
-    report(outcome, recipe, data, found, predictor)
+    report(outcome, recipe, data, found)
     return Result(output, outcome.model, outcome.counters, outcome.stopped, summary)
 
 
@@ -97,7 +94,8 @@ def summarise(outcome: Outcome, recipe: Recipe, found: dict[str, Evaluation]) ->
         "train_loss": counters.history[-1]["train_loss"] if counters.history else None,
         "parameters": count_parameters(config), "macs": count_macs(config),
         "splits": {
-            split: {"score_name": evaluation.score_name, "score_percent": evaluation.score_percent,
+            split: {"score_name": kind_of_score(outcome.model, evaluation.score_name),
+                    "score_percent": evaluation.score_percent,
                     "interval_percent": getattr(evaluation.metrics, "top1_interval_percent", None),
                     **evaluation.metrics.model_dump(mode="json", exclude={"classes", "confusion", "reliability"})}
             for split, evaluation in found.items()
@@ -105,8 +103,7 @@ def summarise(outcome: Outcome, recipe: Recipe, found: dict[str, Evaluation]) ->
     }  # fmt: skip
 
 
-def report(outcome: Outcome, recipe: Recipe, data: Data, found: dict[str, Evaluation],
-           predictor: PyTorchPredictor) -> None:
+def report(outcome: Outcome, recipe: Recipe, data: Data, found: dict[str, Evaluation]) -> None:
     """Write `report.html`: the test split where there is one, else the validation split."""
     split = "test" if "test" in found else "val" if "val" in found else None
     evaluation = found[split] if split else None
@@ -123,7 +120,7 @@ def report(outcome: Outcome, recipe: Recipe, data: Data, found: dict[str, Evalua
             command=about["command"], recipe_json=recipe.to_json(indent=2), history=outcome.counters.history,
             best_epoch=outcome.counters.best_epoch, mistakes=mistakes,
             augmented=list(outcome.first_images.permute(0, 2, 3, 1).numpy()),
-            speed=[measure_speed(predictor, batch) for batch in SPEED_BATCHES],
+            speed=[measure_speed(PyTorchPredictor(outcome.model), batch) for batch in SPEED_BATCHES],
             machine={"device": about["device"], "threads": about["threads"], **about["machine"]}, notes=data.notes,
         ),
         outcome.output / "report.html",

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from allmlp.data.dataset import several
 from allmlp.errors import BadSetting
 from allmlp.recipe import Loss
 
@@ -13,7 +14,7 @@ LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def to_targets(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
-    """Class numbers `(B,)` or several labels `(B, K)` as float32 `(B, K)`."""
+    """Class numbers `(B,)`, several labels `(B, K)` or soft ones `(B, K)` as float32 `(B, K)`."""
     if labels.ndim == 2:
         return labels.float()
     return F.one_hot(labels.long(), num_classes).float()
@@ -28,7 +29,7 @@ def build_loss(settings: Loss, labels: np.ndarray, num_classes: int, device: tor
     weighs the positives of class k by (N - N_k) / N_k.
     """
     smoothing = settings.label_smoothing
-    if labels.ndim == 2 and settings.kind == "softmax":
+    if several(labels) and settings.kind == "softmax":
         raise BadSetting("these images have several labels each, which softmax cannot learn; set loss.kind=sigmoid")
     weights = None
     if settings.class_weights == "balanced":

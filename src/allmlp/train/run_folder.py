@@ -18,10 +18,10 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from allmlp.data.dataset import Data
-from allmlp.errors import BadCheckpoint, BadSetting
+from allmlp.errors import BadCheckpoint, BadSetting, TrainingStopped
 from allmlp.files import write_text_atomically
 from allmlp.recipe import Recipe
 
@@ -32,13 +32,19 @@ SUMMARY_COLUMNS = ("epoch", "train_loss", "eval_loss", "eval_top1", "eval_top5",
 
 
 def prepare(output: Path, recipe: Recipe, resume: bool, overwrite: bool) -> None:
-    """Clear the folder, or check that it can be resumed. Raises `BadSetting` rather than mix two runs."""
+    """Clear the folder, or check that it can be resumed. Raises `BadSetting` rather than mix two runs.
+
+    What a killed run was writing is removed when it goes on.
+    """
     has_run = (output / "recipe.json").exists()
     if resume:
-        if not (output / "state.safetensors").exists():
-            raise BadSetting(f"{output}: nothing to resume (no state.safetensors); start the run without --resume")
+        if not has_run:
+            raise BadSetting(f"{output}: nothing to resume (no recipe.json); start the run without --resume")
         if read_recipe(output) != recipe:
             raise BadSetting(f"{output}: was begun with another recipe; resume it with its own recipe.json")
+        for unfinished in output.glob(".*.tmp"):
+            if unfinished.name[1:].partition(".")[0] in {name.partition(".")[0] for name in RUN_FILES}:
+                unfinished.unlink(missing_ok=True)
         return
     if has_run and not overwrite:
         raise BadSetting(f"{output}: holds a run already; go on with `allmlp train --resume {output}`, "
@@ -46,7 +52,7 @@ def prepare(output: Path, recipe: Recipe, resume: bool, overwrite: bool) -> None
     if output.exists() and not output.is_dir():
         raise BadSetting(f"{output}: is a file; --output takes a folder")
     if has_run:
-        for pattern in RUN_FILES:
+        for pattern in reversed(RUN_FILES):  # recipe.json last: without it nobody would know of a state left behind
             for path in output.glob(pattern):
                 path.unlink()
 
@@ -98,6 +104,16 @@ def write_history(output: Path, history: list[dict[str, Any]]) -> None:
     for row in history:
         writer.writerow(["" if row.get(column) is None else row[column] for column in SUMMARY_COLUMNS])
     write_text_atomically(output / "summary.csv", text.getvalue())
+
+
+def stop_on_non_finite(output: Path, loss: float, step: int, epoch: int, names: list[str]) -> NoReturn:
+    """Raises `TrainingStopped` for a `loss` at `step` (from 0) on the images called `names`, which are written down."""
+    kept = [name for name in ("best.safetensors", "last.safetensors") if (output / name).exists()]
+    path = output / "non_finite_batch.txt"
+    write_text_atomically(path, "\n".join(names) + "\n")
+    raise TrainingStopped(
+        f"the loss became {loss} at step {step + 1} (epoch {epoch + 1}); the batch's images are listed in {path}; "
+        f"kept: {', '.join(kept) or 'no checkpoint yet'}; lower optimizer.learning_rate")
 
 
 def write_json(path: Path, value: Any) -> None:
