@@ -13,7 +13,7 @@ NEW_ENOUGH := 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow test-all check bench
+.PHONY: help demo test test-slow test-all check bench native native-sanitize
 
 help:
 	@echo "make demo      train on real handwritten digits, test, label image files, write a report (minutes)"
@@ -21,6 +21,7 @@ help:
 	@echo "make test-slow the slow ones; BUDGET=300 skips those whose turn comes later than 300 seconds"
 	@echo "make test-all  both"
 	@echo "make check     style (ruff) and types (pyright)"
+	@echo "make native    builds the engine for CPUs (a C++ compiler is needed); make test does it too"
 	@echo "make bench     the measurements in benchmarks/, each beside its peers"
 
 # One thread: so small a network loses by a second one, and very much so on a busy machine.
@@ -32,7 +33,7 @@ demo: $(VENV)/.installed
 	$(RUN) allmlp predict runs/demo $$(for digit in runs/demo-digits/test/*; do ls $$digit/*.png | head -n 1; done)
 	@echo "Report: $(CURDIR)/runs/demo/report.html"
 
-test: $(VENV)/.installed-dev
+test: $(VENV)/.installed-dev $(VENV)/.native
 	$(PYTEST)
 
 test-slow: $(VENV)/.installed-dev
@@ -45,6 +46,15 @@ check: $(VENV)/.installed-dev
 	$(RUN) ruff check .
 	$(RUN) pyright --pythonpath $(VENV)/bin/python
 
+native: $(VENV)/.native
+
+# The engine with every access and every overflow checked, and its own tests in it.
+native-sanitize: $(VENV)/.installed-dev
+	$(RUN) pip install --quiet --upgrade --no-deps --target $(VENV)/sanitized -C cmake.define.ALLMLP_SANITIZE=ON \
+		-C build-dir=build/sanitized ./native
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 PYTHONPATH=$(VENV)/sanitized $(RUN) pytest tests/native
+
 bench: $(VENV)/.installed-dev
 	set -e; for program in $(wildcard benchmarks/*.py); do echo "== $$program"; $(VENV)/bin/python $$program; done
 
@@ -52,6 +62,18 @@ $(VENV)/.installed $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VE
 	@echo "Installing into $(VENV). Once only; torch is large (gigabytes on Linux), so give it some minutes."
 	$(RUN) pip install --quiet -c constraints.txt -e ".$(if $(findstring dev,$@),[dev])"
 	@touch $(VENV)/.installed $@
+
+# Without a compiler everything else works, and the engine's tests are skipped.
+$(VENV)/.native: $(wildcard native/src/* native/python/*/*.py) native/CMakeLists.txt native/pyproject.toml | $(VENV)/.installed
+	@if ! command -v $(CXX) >/dev/null; then \
+		echo "The engine is not built: it needs a C++17 compiler (Debian, Ubuntu: g++), and there is no $(CXX)"; \
+	elif ! test -f "$$($(VENV)/bin/python -c $(INCLUDE))/Python.h"; then \
+		echo "The engine is not built: it needs Python's headers (Debian, Ubuntu: python3-dev), and there is no Python.h"; \
+	else \
+		echo "Building the engine into $(VENV); this takes a minute."; \
+		$(RUN) pip install --quiet ./native && touch $@; \
+	fi
+INCLUDE := 'import sysconfig; print(sysconfig.get_path("include"))'
 
 $(VENV)/bin/pip:
 	@"$(PYTHON)" -c $(NEW_ENOUGH) 2>/dev/null || { \

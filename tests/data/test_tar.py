@@ -104,7 +104,7 @@ def hostile(size: int, kind: bytes) -> bytes:
 
 @pytest.mark.parametrize("content, said", [
     (b"", "empty"), (b"\0" * 1024, "empty"), (b"no tar at all" * 100, "not a tar file"), (b"x", "not a tar file"),
-    (gzip.compress(b"x" * 5000), "gunzip"), (hostile(MAX_HEADER_BYTES + 1, b"x"), "header of"),
+    (gzip.compress(b"x" * 5000, mtime=0), "gunzip"), (hostile(MAX_HEADER_BYTES + 1, b"x"), "header of"),
     (hostile(1 << 60, b"L"), "header of"), (hostile(1 << 60, b"0"), "truncated"), (hostile(-5, b"0"), "here"),
     (hostile(0, b"S"), "that no data set has"), (hostile(4, b"x") + b"zzzz" + b"\0" * 508, "here"),
     (hostile(9, b"x") + b"99 a=b\n\0\0" + b"\0" * 503, "here"),

@@ -1,0 +1,139 @@
+"""All-MLP vision models on a CPU, as fast as its instructions allow: the engine of allmlp. Needs numpy only.
+
+A model is one file, written by `allmlp.backends.native.export`:
+
+    model = allmlp_native.Model("model.allmlp", threads=2)
+    logits = model(images)          # uint8 (N, H, W, 3) of the network's size -> float32 (N, K)
+    logits = model.predict(images)  # a list of RGB images of any sizes
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from allmlp_native import _engine
+
+__version__ = "0.1.0"
+__all__ = ["BadModel", "Model", "kernels", "peak"]
+
+BadModel = _engine.BadModel
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Model:
+    """A model file, ready to run.
+
+    `threads`: how many processors may work at once, all that there are if None; `level`: the instruction set, "auto"
+    or one that `kernels` lists. Calls from several Python threads are safe and wait for each other. Raises `BadModel`
+    for a file that is damaged or of another kind, and `ValueError` for a level that doesn't run here.
+    """
+
+    def __init__(self, path: str | os.PathLike | bytes, threads: int | None = None, level: str = "auto"):
+        count = cores() if threads is None else threads
+        if isinstance(path, bytes):
+            self._network = _engine.from_bytes(path, level, count)
+        else:
+            try:
+                self._network = _engine.open(os.fspath(path), level, count)
+            except BadModel as error:
+                raise BadModel(f"{os.fspath(path)}: {error}") from None
+        self.threads = count
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """uint8 `(N, H, W, 3)` of the network's size to float32 logits `(N, K)`."""
+        images = np.asarray(images)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (*self.image_size, 3):
+            raise ValueError(f"expected uint8 (N, {self.image_size[0]}, {self.image_size[1]}, 3), "
+                             f"got {images.dtype} {images.shape}")
+        return self._network.run(np.ascontiguousarray(images))
+
+    def predict(self, images: Iterable[np.ndarray]) -> np.ndarray:
+        """RGB images uint8 `(h, w, 3)` of any sizes, brought to the network's size, to float32 logits `(N, K)`."""
+        fitted = [self.fit(image) for image in images]
+        return self(np.stack(fitted) if fitted else np.zeros((0, *self.image_size, 3), np.uint8))
+
+    def fit(self, image: np.ndarray) -> np.ndarray:
+        """An RGB image uint8 `(h, w, 3)` of any size to uint8 `(H, W, 3)`, as the network's preprocessing says.
+
+        Every pixel is that of allmlp's own preprocessing, which is Pillow's (13). An image of the size stays as it is.
+        """
+        image = np.ascontiguousarray(image)
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise ValueError(f"an image must be uint8 (H, W, 3), not {image.dtype} {image.shape}")
+        (height, width), (rows, columns) = image.shape[:2], self.image_size
+        if (height, width) == (rows, columns):
+            return image
+        preprocess = self.about["preprocess"]
+        high, wide = _resized(height, width, rows, columns, preprocess["resize"], preprocess["crop_ratio"])
+        top, left = round((high - rows) / 2), round((wide - columns) / 2)
+        return _engine.resize(image, high, wide, top, left, rows, columns, preprocess["interpolation"])
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the file says about itself: preprocessing, class names, how logits become probabilities, origin."""
+        try:
+            about = json.loads(self._network.about)
+        except ValueError:
+            raise BadModel("the description of the model is damaged") from None
+        if not isinstance(about, dict):
+            raise BadModel("the description of the model is damaged")
+        return about
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self._network.image_size
+
+    @property
+    def num_classes(self) -> int:
+        return self._network.num_classes
+
+    @property
+    def precision(self) -> str:
+        """"fp32", "bf16" or "int8"."""
+        return self._network.precision
+
+    @property
+    def level(self) -> str:
+        """The instruction set in use."""
+        return self._network.level
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds of the linear layers for one image."""
+        return self._network.multiply_adds
+
+    @property
+    def memory(self) -> int:
+        """Bytes of packed weights and of everything they run in; no call takes more."""
+        return self._network.memory
+
+
+def _resized(height: int, width: int, rows: int, columns: int, mode: str, crop_ratio: float) -> tuple[int, int]:
+    """(height, width) that an image is resized to before its centre, rows x columns, is cut out."""
+    if mode == "squash":
+        return rows, columns
+    box_rows, box_columns = (math.floor(side / crop_ratio + 1e-6) for side in (rows, columns))
+    if mode == "squash_crop":
+        return box_rows, box_columns
+    if box_columns * height >= box_rows * width:  # "shorter": the image covers the box
+        return int(box_columns * height / width), box_columns
+    return box_rows, int(box_rows * width / height)
+
+
+def kernels() -> list[dict[str, Any]]:
+    """Every kernel there is, the best first; "here" says whether this processor and operating system can run it."""
+    return _engine.kernels()
+
+
+def peak(precision: str, threads: int = 1, level: str = "auto", seconds: float = 0.02, repeats: int = 5) -> float:
+    """Operations per second (two per multiply-add) of multiplications in registers: what can't be exceeded here."""
+    return _engine.peak(precision, threads, level, seconds, repeats)

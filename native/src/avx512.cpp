@@ -1,0 +1,118 @@
+// AVX-512: 32 registers of 512 bits, a tile of 14 rows and 32 columns. fp32 needs F, BW, DQ, VL; bf16 BF16; int8 VNNI
+// and VBMI. The multiplication is one instruction in assembly: given intrinsics, g++ 12 keeps copies of accumulators
+// in memory, which costs most of the speed.
+#include <immintrin.h>
+
+#include <type_traits>
+
+#include "vector.h"
+
+namespace allmlp {
+namespace {
+
+constexpr int W = 16, kRows = 14;
+constexpr int kBlock = 1 << 20;  // no need: a tile reads little for what it computes
+using F = __m512;
+using I = __v16si;
+#define INLINE inline __attribute__((always_inline))
+#define HIDE(v) asm volatile("" : "+v"(v))
+
+INLINE F load(const float* p) { return _mm512_loadu_ps(p); }
+INLINE I load(const int32_t* p) { return I(_mm512_loadu_si512(p)); }
+INLINE void store(float* p, F v) { _mm512_storeu_ps(p, v); }
+INLINE F set1(float v) { return _mm512_set1_ps(v); }
+INLINE I set1(int32_t v) { return I(_mm512_set1_epi32(v)); }
+INLINE F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+INLINE F vmin(F a, F b) { return _mm512_min_ps(a, b); }
+INLINE F vmax(F a, F b) { return _mm512_max_ps(a, b); }
+INLINE F to_float(I v) { return _mm512_cvtepi32_ps(__m512i(v)); }
+INLINE F to_float(F v) { return v; }
+INLINE float sum(F v) { return _mm512_reduce_add_ps(v); }
+INLINE __m512i cut_byte(F v) {  // NaN becomes 0: max gives its second operand then
+  return _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(v, _mm512_setzero_ps()), _mm512_set1_ps(255)));
+}
+
+constexpr const char* level = "avx512";
+
+#if PRECISION == 0
+using Acc = F;
+using Operand = F;
+constexpr uint32_t features = kAvx512;
+constexpr Element element = Element::f32;
+constexpr int group = 1;
+INLINE Operand load_panel(const char* p) { return _mm512_loadu_ps(p); }
+INLINE Operand broadcast(const char* p) { return _mm512_set1_ps(*reinterpret_cast<const float*>(p)); }
+template <bool>
+INLINE void step(Acc& acc, Operand a, Operand b) { asm("vfmadd231ps %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b)); }
+INLINE void put_row(char* out, F v0, F v1) {
+  _mm512_storeu_ps(out, v0);
+  _mm512_storeu_ps(out + 64, v1);
+}
+INLINE void put_group(char* out, const F* v) { _mm512_storeu_ps(out, v[0]); }
+#else
+using Operand = __m512i;
+INLINE Operand load_panel(const char* p) { return _mm512_loadu_si512(p); }
+INLINE Operand broadcast(const char* p) { return _mm512_castps_si512(_mm512_set1_ps(*reinterpret_cast<const float*>(p))); }
+#endif
+
+#if PRECISION == 1
+using Acc = F;
+constexpr uint32_t features = kAvx512 | kAvx512Bf16;
+constexpr Element element = Element::bf16;
+constexpr int group = 2;
+template <bool>
+INLINE void step(Acc& acc, Operand a, Operand b) { asm("vdpbf16ps %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b)); }
+INLINE void put_row(char* out, F v0, F v1) {
+  _mm512_storeu_si512(out, (__m512i)_mm512_cvtne2ps_pbh(v1, v0));
+}
+INLINE void put_group(char* out, const F* v) {
+  const __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(v[0]));
+  const __m512i high = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(v[1]));
+  _mm512_storeu_si512(out, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+}
+#endif
+
+#if PRECISION == 2
+using Acc = I;
+constexpr uint32_t features = kAvx512 | kAvx512Vnni;
+constexpr Element element = Element::i8;
+constexpr int group = 4;
+template <bool weights_are_rows>  // the instruction takes unsigned, then signed bytes
+INLINE void step(Acc& acc, Operand a, Operand b) {
+  if (weights_are_rows)
+    asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(b), "v"(a));
+  else
+    asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
+}
+// 64 bytes at once through 256 entries: two look-ups of 128, chosen by the highest bit.
+INLINE __m512i look_up(__m512i index, const uint8_t* table) {
+  const __m512i low = _mm512_permutex2var_epi8(_mm512_loadu_si512(table), index, _mm512_loadu_si512(table + 64));
+  const __m512i high =
+      _mm512_permutex2var_epi8(_mm512_loadu_si512(table + 128), index, _mm512_loadu_si512(table + 192));
+  return _mm512_mask_blend_epi8(_mm512_movepi8_mask(index), low, high);
+}
+INLINE __m256i bytes_of_row(F v0, F v1) {
+  return _mm256_set_m128i(_mm512_cvtepi32_epi8(cut_byte(v1)), _mm512_cvtepi32_epi8(cut_byte(v0)));
+}
+INLINE __m512i bytes_of_group(const F* v) {
+  const __m512i low = _mm512_or_si512(cut_byte(v[0]), _mm512_slli_epi32(cut_byte(v[1]), 8));
+  const __m512i high = _mm512_or_si512(cut_byte(v[2]), _mm512_slli_epi32(cut_byte(v[3]), 8));
+  return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+}
+INLINE void put_row(char* out, F v0, F v1) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), bytes_of_row(v0, v1));
+}
+INLINE void put_row_table(char* out, F v0, F v1, const uint8_t* table) {
+  const __m512i found = look_up(_mm512_castsi256_si512(bytes_of_row(v0, v1)), table);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_castsi512_si256(found));
+}
+INLINE void put_group(char* out, const F* v) { _mm512_storeu_si512(out, bytes_of_group(v)); }
+INLINE void put_group_table(char* out, const F* v, const uint8_t* table) {
+  _mm512_storeu_si512(out, look_up(bytes_of_group(v), table));
+}
+#endif
+
+}  // namespace
+}  // namespace allmlp
+
+#include "kernels.inc"

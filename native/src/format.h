@@ -1,0 +1,50 @@
+// The model file, version 1. Little-endian. Everything here comes from outside and is checked before it is used.
+//
+//   Header | depth x BlockHeader | tensors x TensorEntry | … the tensors, anywhere behind
+//
+// The tensors stand in one order, which network.cpp reads; of each, the entry says where it is, and its size must be
+// the one that follows from the headers. `about` is JSON for people and for Python: preprocessing, class names, origin.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels.h"
+#include "source.h"
+
+namespace allmlp {
+
+constexpr char kMagic[8] = {'A', 'L', 'L', 'M', 'L', 'P', 'N', '\n'};
+constexpr uint32_t kVersion = 1;
+
+enum class Family : uint32_t { mixer = 0, resmlp = 1, gmlp = 2 };
+enum class NormKind : uint32_t { identity = 0, layernorm = 1 };
+
+struct Header {
+  char magic[8];
+  uint32_t version, precision;
+  uint32_t image_height, image_width, patch_height, patch_width;
+  uint32_t width, depth, classes, tensors;
+  uint32_t norm;       // NormKind of the last norm
+  float norm_epsilon;
+  uint64_t about_offset, about_bytes;
+};
+static_assert(sizeof(Header) == 72);
+
+struct BlockHeader {
+  uint32_t family;
+  uint32_t token_hidden;    // mixer
+  uint32_t channel_hidden;  // gMLP: of both halves
+  uint32_t gelu;            // 0 erf, 1 tanh
+  uint32_t norm1, norm2;    // NormKind; gMLP: of the block, of the gate
+  float epsilon1, epsilon2;
+  uint32_t zero_points[4];  // int8, of the operands: tokens in, token hidden, channels in, channel hidden
+  float gate_scale, gate_shift;  // gMLP, int8: the gated values as an operand, u = v * scale + shift
+  uint32_t reserved[2];
+};
+static_assert(sizeof(BlockHeader) == 64);
+
+struct TensorEntry {
+  uint64_t offset, bytes;
+};
+
+}  // namespace allmlp

@@ -1,0 +1,120 @@
+// The Python module allmlp_native._engine.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/unique_ptr.h>
+
+#include "access.h"
+#include "network.h"
+#include "peak.h"
+#include "resize.h"
+#include "table.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace allmlp {
+namespace {
+
+using Images = nb::ndarray<const uint8_t, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
+
+Precision precision_of(const std::string& name) {
+  for (Precision p : {Precision::fp32, Precision::bf16, Precision::int8})
+    if (name == name_of(p)) return p;
+  throw std::invalid_argument("no precision '" + name + "'; accepted: fp32, bf16, int8");
+}
+
+std::unique_ptr<Network> open(const std::string& path, const std::string& level, int threads) {
+  nb::gil_scoped_release release;
+  FileSource source(path);
+  return std::make_unique<Network>(source, level, threads);
+}
+
+std::unique_ptr<Network> from_bytes(nb::bytes data, const std::string& level, int threads) {
+  MemorySource source(data.c_str(), data.size());
+  return std::make_unique<Network>(source, level, threads);
+}
+
+FloatArray run(Network& network, Images images) {
+  const Header& h = network.header();
+  if (images.shape(1) != h.image_height || images.shape(2) != h.image_width || images.shape(3) != 3)
+    throw std::invalid_argument("expected images uint8 (N, " + std::to_string(h.image_height) + ", " +
+                                std::to_string(h.image_width) + ", 3)");
+  const size_t count = images.shape(0);
+  FloatArray logits = new_floats({count, h.classes});
+  nb::gil_scoped_release release;
+  network.run(images.data(), int64_t(count), logits.data());
+  return logits;
+}
+
+using Image = nb::ndarray<const uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+using NewImage = nb::ndarray<uint8_t, nb::numpy, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+
+NewImage resized(Image image, int height, int width, int top, int left, int rows, int columns,
+                 const std::string& interpolation) {
+  Filter filter;
+  if (interpolation == "nearest")
+    filter = Filter::nearest;
+  else if (interpolation == "bilinear")
+    filter = Filter::bilinear;
+  else if (interpolation == "bicubic")
+    filter = Filter::bicubic;
+  else
+    throw std::invalid_argument("no interpolation '" + interpolation + "'; accepted: nearest, bilinear, bicubic");
+  if (image.shape(2) != 3 || image.shape(0) > 65536 || image.shape(1) > 65536 || rows < 1 || rows > 65536 ||
+      columns < 1 || columns > 65536)
+    throw std::invalid_argument("images are uint8 (H, W, 3) with sides of 1 to 65536 pixels");
+  uint8_t* data = new uint8_t[size_t(rows) * columns * 3];
+  nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<uint8_t*>(p); });
+  NewImage result(data, {size_t(rows), size_t(columns), 3}, owner);
+  nb::gil_scoped_release release;
+  resize(image.data(), int(image.shape(0)), int(image.shape(1)), {height, width, top, left, rows, columns}, filter, data);
+  return result;
+}
+
+nb::list kernels() {
+  nb::list rows;
+  for (const Kernels* k : all_kernels()) {
+    nb::dict row;
+    row["level"] = k->level;
+    row["precision"] = name_of(k->precision);
+    row["rows"] = k->rows;
+    row["columns"] = k->columns;
+    row["group"] = k->group;
+    row["here"] = runs_here(*k);
+    rows.append(row);
+  }
+  return rows;
+}
+
+}  // namespace
+}  // namespace allmlp
+
+NB_MODULE(_engine, m) {
+  using namespace allmlp;
+  m.doc() = "The engine of allmlp, compiled.";
+  nb::exception<BadModel>(m, "BadModel", PyExc_ValueError);
+  nb::class_<Network>(m, "Network")
+      .def("run", &run, "images"_a)
+      .def_prop_ro("about", &Network::about)
+      .def_prop_ro("level", &Network::level)
+      .def_prop_ro("precision", [](const Network& n) { return name_of(static_cast<Precision>(n.header().precision)); })
+      .def_prop_ro("image_size", [](const Network& n) {
+        return nb::make_tuple(n.header().image_height, n.header().image_width);
+      })
+      .def_prop_ro("num_classes", [](const Network& n) { return n.header().classes; })
+      .def_prop_ro("multiply_adds", &Network::multiply_adds)
+      .def_prop_ro("memory", &Network::memory);
+  m.def("open", &open, "path"_a, "level"_a, "threads"_a);
+  m.def("from_bytes", &from_bytes, "data"_a, "level"_a, "threads"_a);
+  m.def("kernels", &kernels);
+  m.def("resize", &resized, "image"_a, "height"_a, "width"_a, "top"_a, "left"_a, "rows"_a, "columns"_a,
+        "interpolation"_a);
+  m.def("peak", [](const std::string& precision, int threads, const std::string& level, double seconds, int repeats) {
+    const Kernels& kernels = find_kernels(level, precision_of(precision));
+    nb::gil_scoped_release release;
+    return peak(kernels, threads, seconds, repeats);
+  }, "precision"_a, "threads"_a, "level"_a, "seconds"_a, "repeats"_a);
+  bind_access(m);
+}

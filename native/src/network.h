@@ -1,0 +1,87 @@
+// A network, packed, with all the memory that running it takes.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "buffer.h"
+#include "kernels.h"
+#include "reader.h"
+#include "threads.h"
+
+namespace allmlp {
+
+class Network {
+ public:
+  // Throws BadModel for a file that can't be used, std::invalid_argument for a level or threads.
+  Network(Source& source, const std::string& level, int threads);
+
+  // uint8 images [count][height][width][3] to float logits [count][classes]. Several threads of the program may call;
+  // they wait for each other. The same images give the same logits to the bit, whatever their number.
+  void run(const uint8_t* images, int64_t count, float* logits);
+
+  const Header& header() const { return header_; }
+  const std::string& about() const { return about_; }
+  const char* level() const { return kernels_.level; }
+  int64_t multiply_adds() const { return multiply_adds_; }  // of the linear layers, for one image
+  int64_t memory() const;                                   // bytes of weights and of all that runs in
+
+ private:
+  struct NormWeights {
+    bool statistics;
+    float epsilon;
+    Buffer scale, shift;
+  };
+  struct Block {
+    BlockHeader header;
+    NormWeights norm1, norm2;
+    Linear tokens1, tokens2;  // mixer; ResMLP and gMLP's gate: the first only
+    Buffer column_scale, shift, tokens_table, channels_table;
+    Linear channels1, gate1, channels2;  // gate1: the second half of gMLP's first layer
+  };
+  struct Workspace {  // of one thread
+    Buffer x, mean, rstd;                            // of the image that it works on
+    Buffer carrier, gate, gated;                     // gMLP
+    Buffer rows, hidden, panel, panel_hidden;        // of the piece under way
+  };
+  struct Piece {  // thread `thread` of `threads` that share the image in `image`
+    int thread, threads;
+    Workspace& image;
+    Workspace& own;
+    Barrier& barrier;
+  };
+
+  NormWeights read_norm(Reader& reader, uint32_t kind, float epsilon, int64_t channels) const;
+  Block read_block(Reader& reader, const BlockHeader& header);
+  void plan(int threads);
+  void run_image(const uint8_t* image, const Piece& piece, float* pooled) const;
+  void embed(const uint8_t* image, const Piece& piece) const;
+  void mix_tokens(const Block& block, const Piece& piece) const;
+  void mix_channels(const Block& block, const NormWeights& next, const Piece& piece) const;
+  void gated_block(const Block& block, const NormWeights& next, const Piece& piece) const;
+  void statistics(const NormWeights& norm, const float* x, int64_t stride, int channels, Workspace& w, int begin,
+                  int end) const;
+  Norm norm_of(const NormWeights& norm, const Workspace& w, const float* x, int64_t stride, int channels, int begin,
+               int end) const;
+  template <class Work>
+  void each_row_block(const Piece& piece, Work work) const;
+
+  Header header_;
+  std::string about_;
+  const Kernels& kernels_;
+  const Kernels& head_kernels_;
+  int threads_, tokens_, width_, padded_width_, panels_;
+  int64_t x_stride_, rows_stride_, hidden_stride_, gated_stride_, half_stride_;
+  int most_rows_, chunk_ = 64;
+  int64_t multiply_adds_ = 0, weight_bytes_ = 0;
+  Linear stem_, head_;
+  NormWeights norm_;
+  std::vector<Block> blocks_;
+  std::vector<Workspace> workspaces_;
+  Buffer pooled_, head_out_;
+  std::mutex running_;
+};
+
+}  // namespace allmlp

@@ -1,0 +1,52 @@
+// One number of an operand, in whatever way the kernels store it: for packing weights and for tests.
+#pragma once
+
+#include "element.h"
+#include "kernels.h"
+
+namespace allmlp {
+
+inline void put(Element element, char* at, float value) {
+  switch (element) {
+    case Element::f32: std::memcpy(at, &value, 4); break;
+    case Element::f32_of_bf16: {
+      const float rounded = from_bf16(to_bf16(value));
+      std::memcpy(at, &rounded, 4);
+      break;
+    }
+    case Element::bf16: {
+      const uint16_t bits = to_bf16(value);
+      std::memcpy(at, &bits, 2);
+      break;
+    }
+    case Element::i8: *at = static_cast<char>(static_cast<int>(value)); break;  // weights are signed, values unsigned
+    case Element::i16: {
+      const int16_t word = static_cast<int16_t>(value);
+      std::memcpy(at, &word, 2);
+    }
+  }
+}
+
+// The number stored at `at`; a byte is unsigned.
+inline float get(Element element, const char* at) {
+  switch (element) {
+    case Element::bf16: {
+      uint16_t bits;
+      std::memcpy(&bits, at, 2);
+      return from_bf16(bits);
+    }
+    case Element::i8: return static_cast<uint8_t>(*at);
+    case Element::i16: {
+      int16_t word;
+      std::memcpy(&word, at, 2);
+      return word;
+    }
+    default: {
+      float value;
+      std::memcpy(&value, at, 4);
+      return value;
+    }
+  }
+}
+
+}  // namespace allmlp

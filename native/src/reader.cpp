@@ -1,0 +1,155 @@
+#include "reader.h"
+
+#include "operand.h"
+
+namespace allmlp {
+namespace {
+
+constexpr uint64_t kMaxAbout = 64 << 20;
+constexpr int64_t kMaxInt8Sum = 32768;       // 255 * 128 * this, and as much again from the zero point, fit int32
+constexpr int64_t kMaxActivations = 1 << 28;  // numbers in one layer's activations of one image
+
+void check(bool good, const char* what) {
+  if (!good) throw BadModel(std::string("damaged: ") + what);
+}
+
+void check_header(const Header& h, uint64_t size) {
+  check(std::memcmp(h.magic, kMagic, sizeof kMagic) == 0, "not a model of this engine");
+  if (h.version != kVersion)
+    throw BadModel("is of version " + std::to_string(h.version) + "; this engine reads version " +
+                   std::to_string(kVersion));
+  check(h.precision <= 2, "unknown precision");
+  for (uint32_t side : {h.image_height, h.image_width, h.patch_height, h.patch_width})
+    check(side >= 1 && side <= 1 << 14, "image or patch size");
+  check(h.image_height % h.patch_height == 0 && h.image_width % h.patch_width == 0, "patches don't divide the image");
+  check(h.width >= 1 && h.width <= 1 << 16, "width");
+  check(h.depth >= 1 && h.depth <= 1024, "depth");
+  check(h.classes >= 1 && h.classes <= 1 << 20, "number of classes");
+  check(h.tensors <= 64 + 32 * h.depth, "number of tensors");
+  check(h.norm <= 1, "norm");
+  const int64_t tokens = int64_t(h.image_height / h.patch_height) * (h.image_width / h.patch_width);
+  check(tokens <= 1 << 16 && tokens * h.width <= kMaxActivations, "more activations than any known network");
+  check(int64_t(h.patch_height) * h.patch_width * 3 <= (h.precision == 2 ? kMaxInt8Sum : 1 << 20), "patch size");
+  check(h.about_bytes <= kMaxAbout && h.about_offset <= size && h.about_bytes <= size - h.about_offset, "description");
+}
+
+void check_block(const BlockHeader& b, const Header& h) {
+  check(b.family <= 2, "unknown family");
+  check(b.gelu <= 1 && b.norm1 <= 1 && b.norm2 <= 1, "activation or norm");
+  const bool mixer = b.family == static_cast<uint32_t>(Family::mixer);
+  check(!mixer || (b.token_hidden >= 1 && b.token_hidden <= 1 << 20), "token hidden");
+  check(b.channel_hidden >= 1 && b.channel_hidden <= 1 << 20, "channel hidden");
+  check(b.family != static_cast<uint32_t>(Family::gmlp) || b.channel_hidden % 2 == 0, "an odd gate");
+  for (uint32_t zero_point : b.zero_points) check(zero_point <= 255, "zero point");
+  const int64_t tokens = int64_t(h.image_height / h.patch_height) * (h.image_width / h.patch_width);
+  check(tokens * b.channel_hidden <= kMaxActivations && int64_t(b.token_hidden) * h.width <= kMaxActivations,
+        "more activations than any known network");
+  if (h.precision == 2)
+    for (int64_t sum : {tokens, int64_t(h.width), int64_t(b.channel_hidden), mixer ? int64_t(b.token_hidden) : 0})
+      check(sum <= kMaxInt8Sum, "sums too long for int8");
+}
+
+float value_at(const char* data, Precision stored, int64_t i) {
+  if (stored == Precision::int8) return reinterpret_cast<const int8_t*>(data)[i];
+  if (stored == Precision::bf16) {
+    uint16_t bits;
+    std::memcpy(&bits, data + 2 * i, 2);
+    return from_bf16(bits);
+  }
+  float value;
+  std::memcpy(&value, data + 4 * i, 4);
+  return value;
+}
+
+}  // namespace
+
+Reader::Reader(Source& source) : source_(source) {
+  source.read(0, &header_, sizeof header_);
+  check_header(header_, source.size());
+  blocks_.resize(header_.depth);
+  source.read(sizeof header_, blocks_.data(), blocks_.size() * sizeof(BlockHeader));
+  for (const BlockHeader& block : blocks_) check_block(block, header_);
+  entries_.resize(header_.tensors);
+  source.read(sizeof header_ + blocks_.size() * sizeof(BlockHeader), entries_.data(),
+              entries_.size() * sizeof(TensorEntry));
+  about_.resize(header_.about_bytes);
+  source.read(header_.about_offset, about_.data(), about_.size());
+}
+
+int64_t Reader::tokens() const {
+  return int64_t(header_.image_height / header_.patch_height) * (header_.image_width / header_.patch_width);
+}
+
+TensorEntry Reader::next(uint64_t bytes) {
+  check(position_ < entries_.size(), "tensors are missing");
+  const TensorEntry entry = entries_[position_++];
+  if (entry.bytes != bytes)
+    throw BadModel("damaged: tensor " + std::to_string(position_ - 1) + " has " + std::to_string(entry.bytes) +
+                   " bytes, not " + std::to_string(bytes));
+  if (entry.offset > source_.size() || bytes > source_.size() - entry.offset) throw BadModel("truncated");
+  return entry;
+}
+
+Buffer Reader::floats(int64_t count, int64_t padded) {
+  const TensorEntry entry = next(uint64_t(count) * 4);
+  Buffer result(padded * 4);
+  source_.read(entry.offset, result.bytes(), entry.bytes);
+  return result;
+}
+
+Buffer Reader::table() {
+  const TensorEntry entry = next(256);
+  Buffer result(256);
+  source_.read(entry.offset, result.bytes(), entry.bytes);
+  return result;
+}
+
+Linear Reader::rows(const Kernels& kernels, int outputs, int inputs, int zero_point, bool bias) {
+  return linear(kernels, outputs, inputs, zero_point, true, bias);
+}
+
+Linear Reader::panels(const Kernels& kernels, int outputs, int inputs, int zero_point) {
+  return linear(kernels, outputs, inputs, zero_point, false, true);
+}
+
+Linear Reader::linear(const Kernels& kernels, int outputs, int inputs, int zero_point, bool as_rows, bool bias) {
+  // The head is fp32 in files of every precision.
+  const Precision stored = kernels.precision;
+  const int width = stored == Precision::fp32 ? 4 : stored == Precision::bf16 ? 2 : 1;
+  const TensorEntry entry = next(uint64_t(outputs) * inputs * width);
+  const Element element = as_rows ? kernels.row : kernels.panel;
+  const int bytes = bytes_of(element), group = kernels.group, columns = kernels.columns;
+  const int64_t padded = as_rows ? round_up(outputs, group) : round_up(outputs, columns);
+
+  Linear linear;
+  linear.groups = int(round_up(inputs, group) / group);
+  linear.outputs = int(as_rows ? padded : padded / columns);
+  linear.stride = as_rows ? row_stride(int64_t(linear.groups) * group * bytes)
+                          : int64_t(linear.groups) * columns * group * bytes;
+  linear.weights = Buffer(linear.stride * linear.outputs);
+  std::vector<int64_t> sums(padded);
+  std::vector<char> row(int64_t(inputs) * width);  // one output at a time: little memory beside the result
+  for (int64_t o = 0; o < outputs; ++o) {
+    source_.read(entry.offset + uint64_t(o) * row.size(), row.data(), row.size());
+    char* to = linear.weights.bytes() + (as_rows ? o : o / columns) * linear.stride;
+    for (int64_t i = 0; i < inputs; ++i) {
+      const float value = value_at(row.data(), stored, i);
+      if (stored == Precision::int8) sums[o] += int64_t(value);
+      put(element, to + (as_rows ? i : (i / group * columns + o % columns) * group + i % group) * bytes, value);
+    }
+  }
+  if (stored == Precision::int8) {
+    linear.start = Buffer(padded * 4);
+    for (int64_t o = 0; o < padded; ++o)
+      reinterpret_cast<int32_t*>(linear.start.bytes())[o] = int32_t(-zero_point * sums[o]);
+    linear.scale = floats(outputs, padded);
+    if (bias) linear.shift = floats(outputs, padded);
+  } else if (bias) {
+    linear.start = floats(outputs, padded);
+  }
+  return linear;
+}
+
+void Reader::finish() const { check(position_ == entries_.size(), "tensors that belong to nothing"); }
+
+}  // namespace allmlp

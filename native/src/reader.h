@@ -1,0 +1,54 @@
+// Takes a model file apart, in the order of its tensors, and packs weights as the kernels want them.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "buffer.h"
+#include "format.h"
+#include "kernels.h"
+
+namespace allmlp {
+
+// A linear layer, packed: `start` is where accumulators begin (the bias, or in int8 -zero_point * sum of weights),
+// `scale` and `shift` what is applied to them afterwards (int8 only). Numbers of outputs are padded with zeros.
+struct Linear {
+  Buffer weights, start, scale, shift;
+  int64_t stride = 0;  // bytes from row to row, or from panel to panel
+  int outputs = 0;     // rows, in whole groups; or panels
+  int groups = 0;      // length of the sums
+};
+
+class Reader {
+ public:
+  explicit Reader(Source& source);
+
+  const Header& header() const { return header_; }
+  const std::vector<BlockHeader>& blocks() const { return blocks_; }
+  Precision precision() const { return static_cast<Precision>(header_.precision); }
+  int64_t tokens() const;
+  std::string about() const { return about_; }
+
+  // The next tensor, `count` floats, padded with zeros to `padded`.
+  Buffer floats(int64_t count, int64_t padded);
+  // The next 256 bytes.
+  Buffer table();
+  // The next tensors: weights [outputs][inputs], in int8 scale [outputs], then bias or shift [outputs].
+  Linear rows(const Kernels& kernels, int outputs, int inputs, int zero_point, bool bias = true);
+  Linear panels(const Kernels& kernels, int outputs, int inputs, int zero_point);
+  // Throws unless every tensor was read.
+  void finish() const;
+
+ private:
+  Linear linear(const Kernels& kernels, int outputs, int inputs, int zero_point, bool as_rows, bool bias);
+  TensorEntry next(uint64_t bytes);
+
+  Source& source_;
+  Header header_;
+  std::vector<BlockHeader> blocks_;
+  std::vector<TensorEntry> entries_;
+  std::string about_;
+  size_t position_ = 0;
+};
+
+}  // namespace allmlp

@@ -1,0 +1,47 @@
+#include "table.h"
+
+#include <stdexcept>
+
+#include "cpu.h"
+
+namespace allmlp {
+
+#define EACH_PRECISION(level) extern const Kernels level##_fp32, level##_bf16, level##_int8;
+#if defined(__x86_64__)
+EACH_PRECISION(avx512)
+EACH_PRECISION(avx2)
+#endif
+EACH_PRECISION(portable)
+EACH_PRECISION(scalar)
+#undef EACH_PRECISION
+
+const std::vector<const Kernels*>& all_kernels() {
+  static const std::vector<const Kernels*> table = {
+#if defined(__x86_64__)
+      &avx512_fp32,   &avx512_bf16,   &avx512_int8,    //
+      &avx2_fp32,     &avx2_bf16,     &avx2_int8,      //
+#endif
+      &portable_fp32, &portable_bf16, &portable_int8,  //
+      &scalar_fp32,   &scalar_bf16,   &scalar_int8,
+  };
+  return table;
+}
+
+bool runs_here(const Kernels& kernels) { return (kernels.features & ~cpu_features()) == 0; }
+
+const Kernels& find_kernels(const std::string& level, Precision precision) {
+  std::string known;
+  for (const Kernels* kernels : all_kernels()) {
+    if (kernels->precision != precision) continue;
+    if (level == "auto" ? runs_here(*kernels) : level == kernels->level) {
+      if (!runs_here(*kernels))
+        throw std::invalid_argument("level '" + level + "' with " + name_of(precision) +
+                                    " needs instructions that this processor, or its operating system, doesn't have");
+      return *kernels;
+    }
+    known += std::string(", ") + kernels->level;
+  }
+  throw std::invalid_argument("no level '" + level + "'; accepted: auto" + known);
+}
+
+}  // namespace allmlp

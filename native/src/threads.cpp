@@ -1,0 +1,107 @@
+#include "threads.h"
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+#include <unistd.h>
+
+namespace allmlp {
+namespace {
+
+void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+constexpr int kSpins = 2000;  // some tens of microseconds: about what going to sleep and waking up cost
+
+class Pool {
+ public:
+  void run(int threads, const std::function<void(int)>& work) {
+    std::lock_guard<std::mutex> one_at_a_time(running_);
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      while (static_cast<int>(workers_.size()) < threads - 1) {
+        const int index = static_cast<int>(workers_.size()) + 1;
+        workers_.emplace_back([this, index, seen = job_.load()] { serve(index, seen); });
+      }
+      work_ = &work;
+      threads_ = threads;
+      unfinished_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+      job_.fetch_add(1, std::memory_order_release);
+    }
+    changed_.notify_all();
+    work(0);
+    for (int spins = 0; unfinished_.load(std::memory_order_acquire) > 0; ++spins)
+      spins < kSpins ? pause() : std::this_thread::yield();
+  }
+
+  ~Pool() {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      stop_ = true;
+      job_.fetch_add(1, std::memory_order_release);
+    }
+    changed_.notify_all();
+    for (std::thread& worker : workers_) worker.join();
+  }
+
+ private:
+  void serve(int index, unsigned seen) {
+    for (;;) {
+      for (int spins = 0; spins < kSpins && job_.load(std::memory_order_acquire) == seen; ++spins) pause();
+      {
+        std::unique_lock<std::mutex> lock(mutex_);
+        changed_.wait(lock, [&] { return job_.load(std::memory_order_relaxed) != seen; });
+        seen = job_.load(std::memory_order_relaxed);
+        if (stop_) return;
+      }
+      if (index < threads_) (*work_)(index);
+      unfinished_.fetch_sub(1, std::memory_order_release);
+    }
+  }
+
+  std::mutex running_, mutex_;
+  std::condition_variable changed_;
+  std::vector<std::thread> workers_;
+  const std::function<void(int)>* work_ = nullptr;
+  int threads_ = 0;
+  bool stop_ = false;
+  std::atomic<unsigned> job_{0};
+  std::atomic<int> unfinished_{0};
+};
+
+}  // namespace
+
+void run_on_threads(int threads, const std::function<void(int)>& work) {
+  if (threads <= 1) return work(0);
+  static std::mutex mutex;
+  static Pool* pool = nullptr;
+  static pid_t owner = 0;
+  Pool* mine;
+  {
+    std::lock_guard<std::mutex> lock(mutex);
+    if (owner != getpid()) {  // also after a fork: the threads stayed with the parent
+      pool = new Pool;        // never destroyed: threads may still serve while the program ends
+      owner = getpid();
+    }
+    mine = pool;
+  }
+  mine->run(threads, work);
+}
+
+void Barrier::wait() {
+  const unsigned round = round_.load(std::memory_order_relaxed);
+  if (missing_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+    missing_.store(threads_, std::memory_order_relaxed);
+    round_.fetch_add(1, std::memory_order_release);
+    return;
+  }
+  for (int spins = 0; round_.load(std::memory_order_acquire) == round; ++spins)
+    spins < kSpins ? pause() : std::this_thread::yield();
+}
+
+}  // namespace allmlp

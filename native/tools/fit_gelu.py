@@ -1,0 +1,47 @@
+"""Fits the polynomials of `src/gelu.h` and prints that file: `python tools/fit_gelu.py > src/gelu.h` (numpy).
+
+GELU(x) = x (1/2 + g(x)) with g odd: g(x) = x q(y), y = 2x²/c² - 1, |x| cut to c. In powers of y, which stays in
+[-1, 1], no coefficient is large and float32 loses nothing. q minimises the largest error of g (least squares with
+Lawson's weights). The degrees are the smallest at which the rest is below the rounding of the result.
+"""
+
+from math import erf
+
+import numpy as np
+
+FORMS = {
+    "erf": lambda x: 0.5 * np.vectorize(erf)(x / np.sqrt(2)),
+    "tanh": lambda x: 0.5 * np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)),
+}
+DEGREES = {"float": (12, 5.0), "bf16": (6, 4.0)}  # degree in y, cut c; GELU is off by at most 2.4e-6 and 3.1e-4
+
+
+def fit(g, degree: int, cut: float) -> np.ndarray:
+    y = np.cos(np.linspace(0, np.pi, 4001))
+    x = np.maximum(np.sqrt((y + 1) / 2) * cut, 1e-4)
+    matrix, target, weights = np.polynomial.chebyshev.chebvander(y, degree), g(x) / x, np.ones_like(x)
+    for _ in range(60):
+        scale = np.sqrt(weights) * x**2  # x² : the error that matters is that of x g(x)
+        solution = np.linalg.lstsq(matrix * scale[:, None], target * scale, rcond=None)[0]
+        error = np.abs(x**2 * (matrix @ solution - target))
+        weights *= error / error.max() + 1e-3
+        weights /= weights.sum()
+    return np.polynomial.chebyshev.cheb2poly(solution)
+
+
+def main() -> None:
+    print("// Written by tools/fit_gelu.py, which says what these numbers are.\n#pragma once\n")
+    print("namespace allmlp {\n")
+    for name, (degree, cut) in DEGREES.items():
+        print(f"constexpr int gelu_{name}_degree = {degree};\nconstexpr float gelu_{name}_cut = {cut}f;")
+        print(f"constexpr float gelu_{name}[2][gelu_{name}_degree + 1] = {{")
+        for form, g in FORMS.items():
+            numbers = [f"{value:.9g}f" for value in fit(g, degree, cut)]
+            lines = [", ".join(numbers[i : i + 7]) for i in range(0, len(numbers), 7)]
+            print(f"    // {form}\n    {{" + ",\n     ".join(lines) + "},")
+        print("};\n")
+    print("}  // namespace allmlp")
+
+
+if __name__ == "__main__":
+    main()

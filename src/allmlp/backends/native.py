@@ -1,0 +1,135 @@
+"""The engine as a backend: a network becomes one file that runs without PyTorch, and that file a predictor.
+
+The engine is the package `allmlp-native` (folder `native/`), optional; writing files needs it not, running them does.
+"""
+
+import importlib
+import json
+import os
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+import allmlp
+from allmlp.errors import BadCheckpoint, BadData, BadSetting, MissingPackage
+from allmlp.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from allmlp.models.model import Model
+
+MAGIC = b"ALLMLPN\n"  # how a model file begins
+
+Precision = Literal["fp32", "bf16", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
+
+
+def is_model_file(path: str | os.PathLike) -> bool:
+    """Whether this is a file that begins as the engine's do."""
+    if not os.path.isfile(path):
+        return False
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:  # whoever loads it as a checkpoint will say why
+        return False
+
+
+def export(
+    model: "Model", path: str | os.PathLike, precision: Precision = "fp32", calibration: np.ndarray | None = None
+) -> None:
+    """Write `model` as one file for the engine: weights, preprocessing, class names.
+
+    `calibration`: for int8, images of the training set, uint8 `(N, H, W, 3)` of the network's size; 64 are enough.
+    Raises `BadSetting` for a network that the engine can't run, by name, and `CannotWrite`.
+    """
+    from allmlp.backends.native_file import write
+    from allmlp.quantize.calibrate import calibrate
+    from allmlp.quantize.int8 import quantise_block
+    from allmlp.quantize.parts import take_apart
+
+    if precision not in PRECISIONS:
+        raise BadSetting(f"precision {precision!r}; accepted: {', '.join(PRECISIONS)}")
+    parts = take_apart(model)
+    int8 = None
+    if precision == "int8":
+        if calibration is None:
+            raise BadSetting("precision 'int8' needs images of the training set to find its ranges; give calibration=")
+        ranges = calibrate(model, calibration)
+        int8 = tuple(quantise_block(block, of_block) for block, of_block in zip(parts.blocks, ranges, strict=True))
+    about = {
+        "allmlp": allmlp.__version__,
+        "preprocess": json.loads(model.preprocess.to_json()),
+        "classes": None if model.classes is None else list(model.classes),
+        "output": model.output,
+    }
+    write(path, parts, precision, about, int8)
+
+
+def engine() -> Any:
+    """The package `allmlp_native`. Raises `MissingPackage` where it is not installed."""
+    try:
+        return importlib.import_module("allmlp_native")
+    except ImportError as error:
+        if error.name != "allmlp_native":
+            raise MissingPackage(f"the engine is installed but does not load ({error}); build it again: make native") \
+                from None
+        raise MissingPackage("the engine is not installed; build it with `make native`, or `pip install ./native` in "
+                             "a copy of the source") from None
+
+
+class NativePredictor:
+    """Runs a model file with the engine. `model` is the engine's own object."""
+
+    def __init__(self, model: Any, path: str):
+        self.model = model
+        about = model.about
+        try:
+            self.preprocess = Preprocess.from_json(json.dumps(about["preprocess"]))
+            classes = about["classes"]
+            self.classes: tuple[str, ...] | None = None if classes is None else tuple(classes)
+            self.output: Literal["softmax", "sigmoid"] = about["output"]
+            good = self.preprocess.image_size == model.image_size and self.output in ("softmax", "sigmoid")
+            good &= self.classes is None or (len(self.classes) == model.num_classes
+                                             and all(isinstance(name, str) for name in self.classes))
+        except (KeyError, TypeError, BadSetting):
+            good = False
+        if not good:
+            raise BadCheckpoint(f"{path}: what the file says about itself doesn't fit the network in it; export it "
+                                "again")
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """uint8 `(N, H, W, 3)` to float32 logits `(N, K)`."""
+        try:
+            return self.model(images)
+        except ValueError as error:
+            raise BadData(str(error)) from None
+
+
+def load(path: str | os.PathLike, threads: int | None = None, level: str = "auto") -> NativePredictor:
+    """A predictor from a file written by `export`.
+
+    `threads`: how many processors may work, None: all. `level`: the instruction set, for tests and comparisons.
+    Raises `MissingPackage` without the engine, `BadCheckpoint` for a damaged file, `BadSetting` for the rest.
+    """
+    package = engine()
+    try:
+        model = package.Model(path, threads, level)
+        return NativePredictor(model, os.fspath(path))
+    except package.BadModel as error:
+        raise BadCheckpoint(str(error)) from None
+    except ValueError as error:
+        raise BadSetting(str(error)) from None
+    except MemoryError:
+        raise BadCheckpoint(f"{os.fspath(path)}: needs more memory than there is") from None
+
+
+def load_as_asked(path: str | os.PathLike, device: str, image_size: tuple[int, int] | None) -> NativePredictor:
+    """`load`, after a look at what was asked for: the engine has the CPU only, and an exported network one size."""
+    if device not in ("auto", "cpu"):
+        raise BadSetting(f"device {device!r}: {os.fspath(path)} is a file for our engine, which runs on the CPU; "
+                         "accepted: auto, cpu")
+    predictor = load(path)
+    if image_size not in (None, predictor.preprocess.image_size):
+        raise BadSetting(f"image_size {image_size}: {os.fspath(path)} was exported for images of "
+                         f"{predictor.preprocess.image_size}; resize the network and export it again")
+    return predictor

@@ -1,0 +1,168 @@
+"""The engine's model file: the headers and the tensors in their order, as `native/src/format.h` says.
+
+Little-endian throughout. Tensors begin on 64 bytes.
+"""
+
+import json
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from allmlp.backends.native import MAGIC, PRECISIONS, Precision
+from allmlp.files import write_atomically
+from allmlp.quantize.int8 import Int8Block, Int8GMLP, Int8Linear, Int8Mixer, Int8ResMLP, linear
+from allmlp.quantize.parts import PIXEL_CENTRE, GMLPParts, Linear, MixerParts, Norm, Parts, ResMLPParts
+
+VERSION = 1
+ALIGNMENT = 64
+HEADER = struct.Struct("<8s11If2Q")
+BLOCK = struct.Struct("<6I2f4I2f2I")
+ENTRY = struct.Struct("<2Q")
+
+FAMILIES = {MixerParts: 0, ResMLPParts: 1, GMLPParts: 2}
+
+
+def write(path: str | os.PathLike, parts: Parts, precision: Precision, about: Mapping[str, Any],
+          int8: tuple[Int8Block, ...] | None = None) -> None:
+    """Write a model file, atomically. `int8`: the blocks, for that precision. Raises `CannotWrite`."""
+    tensors = list(_tensors(parts, precision, int8))
+    headers = [_block_header(parts, number, int8) for number in range(len(parts.blocks))]
+    description = json.dumps(about, ensure_ascii=False).encode()
+    offset = HEADER.size + BLOCK.size * len(headers) + ENTRY.size * len(tensors)
+    about_offset, offset = offset, offset + len(description)
+    entries = []
+    for tensor in tensors:
+        offset = -(-offset // ALIGNMENT) * ALIGNMENT
+        entries.append((offset, tensor.nbytes))
+        offset += tensor.nbytes
+    header = HEADER.pack(
+        MAGIC, VERSION, PRECISIONS.index(precision), *parts.image_size, *parts.patch_size, parts.width,
+        len(parts.blocks), len(parts.head.bias), len(tensors), *_norm_header(parts.norm), about_offset,
+        len(description),
+    )  # fmt: skip
+
+    def write_to(temporary: str) -> None:
+        with open(temporary, "wb") as file:
+            file.write(header + b"".join(headers) + b"".join(ENTRY.pack(*entry) for entry in entries) + description)
+            for (start, _), tensor in zip(entries, tensors, strict=True):
+                file.write(bytes(start - file.tell()))
+                file.write(tensor.tobytes())
+
+    write_atomically(path, write_to)
+
+
+def _norm_header(norm: Norm) -> tuple[int, float]:
+    return (0, 0.0) if norm.epsilon is None else (1, norm.epsilon)
+
+
+def _block_header(parts: Parts, number: int, int8: tuple[Int8Block, ...] | None) -> bytes:
+    block = parts.blocks[number]
+    zero_points, gate = (0, 0, 0, 0), (1.0, 0.0)
+    if int8 is not None:
+        quantised = int8[number]
+        if isinstance(quantised, Int8Mixer):
+            layers = (quantised.tokens1, quantised.tokens2, quantised.channels1, quantised.channels2)
+        elif isinstance(quantised, Int8ResMLP):
+            layers = (quantised.tokens, quantised.tokens, quantised.channels1, quantised.channels2)
+        else:
+            layers = (quantised.tokens, quantised.tokens, quantised.carrier, quantised.out)
+            gate = (quantised.out_scale, quantised.out_shift)
+        zero_points = tuple(layer.zero_point for layer in layers)
+    (kind1, epsilon1), (kind2, epsilon2) = _norm_header(block.norm1), _norm_header(block.norm2)
+    token_hidden = len(block.tokens1.bias) if isinstance(block, MixerParts) else 0
+    hidden = 2 * len(block.carrier.bias) if isinstance(block, GMLPParts) else len(block.channels1.bias)
+    return BLOCK.pack(FAMILIES[type(block)], token_hidden, hidden, block.gelu == "tanh", kind1, kind2, epsilon1,
+                      epsilon2, *zero_points, *gate, 0, 0)
+
+
+def _float(values: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(values, dtype="<f4")
+
+
+def to_bf16(values: np.ndarray) -> np.ndarray:
+    """Finite numbers as the upper halves of float32, rounded to nearest, ties to even."""
+    bits = _float(values).view("<u4")
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype("<u2")
+
+
+def _weight(values: np.ndarray, precision: Precision) -> np.ndarray:
+    return to_bf16(values) if precision == "bf16" else _float(values)
+
+
+def _linear(layer: Linear, precision: Precision) -> Iterator[np.ndarray]:
+    yield _weight(layer.weight, precision)
+    yield _float(layer.bias)
+
+
+def _int8_linear(layer: Int8Linear) -> Iterator[np.ndarray]:
+    yield np.ascontiguousarray(layer.weight)
+    yield _float(layer.scale)
+    yield _float(layer.shift)
+
+
+def _norm(norm: Norm) -> Iterator[np.ndarray]:
+    yield _float(norm.scale)
+    yield _float(norm.shift)
+
+
+def _tensors(parts: Parts, precision: Precision, int8: tuple[Int8Block, ...] | None) -> Iterator[np.ndarray]:
+    if int8 is None:
+        yield from _linear(parts.stem, precision)
+        for block in parts.blocks:
+            yield from _block(block, precision)
+    else:
+        yield from _int8_linear(linear(parts.stem, 1.0, PIXEL_CENTRE))
+        for block in int8:
+            yield from _int8_block(block)
+    yield from _norm(parts.norm)
+    yield from _linear(parts.head, "fp32")
+
+
+def _block(block: MixerParts | ResMLPParts | GMLPParts, precision: Precision) -> Iterator[np.ndarray]:
+    yield from _norm(block.norm1)
+    if isinstance(block, GMLPParts):
+        yield from _linear(block.carrier, precision)
+        yield from _linear(block.gate, precision)
+        yield from _norm(block.norm2)
+        yield from _linear(block.tokens, precision)
+        yield from _linear(block.out, precision)
+        return
+    if isinstance(block, MixerParts):
+        yield from _linear(block.tokens1, precision)
+        yield from _linear(block.tokens2, precision)
+    else:
+        yield _weight(block.tokens, precision)
+        yield _float(block.column_scale)
+        yield _float(block.shift)
+    yield from _norm(block.norm2)
+    yield from _linear(block.channels1, precision)
+    yield from _linear(block.channels2, precision)
+
+
+def _int8_block(block: Int8Block) -> Iterator[np.ndarray]:
+    yield from _norm(block.norm1)
+    if isinstance(block, Int8GMLP):
+        yield from _int8_linear(block.carrier)
+        yield from _int8_linear(block.gate)
+        yield from _norm(block.norm2)
+        yield from _int8_linear(block.tokens)
+        yield _float(block.column_scale)
+        yield from _int8_linear(block.out)
+        return
+    if isinstance(block, Int8Mixer):
+        yield from _int8_linear(block.tokens1)
+        yield _float(block.column_scale)
+        yield block.tokens_table
+        yield from _int8_linear(block.tokens2)
+    else:
+        yield np.ascontiguousarray(block.tokens.weight)
+        yield _float(block.tokens.scale)
+        yield _float(block.column_scale)
+        yield _float(block.shift)
+    yield from _norm(block.norm2)
+    yield from _int8_linear(block.channels1)
+    yield block.channels_table
+    yield from _int8_linear(block.channels2)

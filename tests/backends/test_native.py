@@ -1,0 +1,204 @@
+"""The engine as a backend: what it computes against PyTorch, and what it refuses."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from allmlp import load_predictor
+from allmlp.backends import native
+from allmlp.backends.native_file import to_bf16
+from allmlp.backends.pytorch import PyTorchPredictor
+from allmlp.errors import BadCheckpoint, BadData, BadSetting, MissingPackage
+from allmlp.models.blocks import GMLPConfig, MixerConfig, ResMLPConfig
+from allmlp.models.config import ModelConfig
+from allmlp.models.layers import IdentityConfig, LayerNormConfig
+from allmlp.models.model import Model
+from allmlp.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from allmlp.quantize import reference
+from allmlp.quantize.calibrate import calibrate
+from allmlp.quantize.int8 import quantise_block
+from allmlp.quantize.parts import take_apart
+from allmlp.testing import randomise
+
+allmlp_native = pytest.importorskip("allmlp_native", reason="the engine is not built: make native")
+
+LEVELS = sorted({row["level"] for row in allmlp_native.kernels() if row["here"]})
+# Largest error of a logit over the logits' standard deviation: sums of some hundred terms in float32; operands with 8
+# bits of mantissa; operands of 8 bits.
+TOLERANCE = {"fp32": 1e-5, "bf16": 0.03, "int8": 0.1}
+BLOCKS: dict[str, Any] = {
+    "mixer": MixerConfig(token_hidden=7, channel_hidden=53),
+    "mixer with erf": MixerConfig(token_hidden=16, channel_hidden=32, activation="erf"),
+    "resmlp": ResMLPConfig(channel_hidden=37, layer_scale=0.1),
+    "gmlp": GMLPConfig(hidden=58),
+    "gmlp with tanh": GMLPConfig(hidden=64, activation="tanh", norm=LayerNormConfig(epsilon=1e-3)),
+}
+
+
+def network(name: str, width: int = 19, depth: int = 2, image_size: tuple[int, int] = (12, 20), **fields: Any) -> Model:
+    """A small network of odd sizes, not square, with weights that hide nothing."""
+    config = ModelConfig(image_size=image_size, patch_size=(4, 5), width=width, depth=depth, blocks=(BLOCKS[name],),
+                         num_classes=fields.pop("num_classes", 11), **fields)  # fmt: skip
+    channels = 1 if config.in_channels == 1 else 3
+    preprocess = Preprocess(image_size=image_size, mean=IMAGENET_MEAN, std=IMAGENET_STD, channels=channels)
+    model = Model(config, preprocess, [f"class {i}" for i in range(config.num_classes)])
+    randomise(model, seed=1)
+    return model.eval()
+
+
+def pictures(model: Model, count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, *model.config.image_size, 3), dtype=np.uint8)
+
+
+def error(got: np.ndarray, exact: np.ndarray) -> float:
+    return float(np.abs(got - exact).max() / exact.std())
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("precision", native.PRECISIONS)
+@pytest.mark.parametrize("name", BLOCKS)
+def test_the_engine_gives_the_logits_of_pytorch(name: str, precision: native.Precision, level: str, tmp_path: Path):
+    model = network(name)
+    images = pictures(model, 5)
+    native.export(model, tmp_path / "m", precision, calibration=pictures(model, 40, seed=1))
+    got = native.load(tmp_path / "m", threads=2, level=level)(images)
+    assert got.shape == (5, 11)
+    assert got.dtype == np.float32
+    assert error(got, PyTorchPredictor(model)(images)) < TOLERANCE[precision]
+
+
+@pytest.mark.parametrize("name", ["mixer", "resmlp", "gmlp"])
+def test_int8_is_the_reference_on_every_level(name: str, tmp_path: Path):
+    model = network(name, width=48)
+    images, calibration = pictures(model, 4), pictures(model, 20, seed=1)
+    native.export(model, tmp_path / "m", "int8", calibration)
+    parts = take_apart(model)
+    blocks = tuple(quantise_block(block, ranges)
+                   for block, ranges in zip(parts.blocks, calibrate(model, calibration), strict=True))
+    exact = reference.logits(parts, blocks, images)
+    for level in LEVELS:
+        # All whole numbers are the same; LayerNorm's sums come in another order, and seldom a byte falls otherwise.
+        assert error(native.load(tmp_path / "m", 1, level)(images), exact) < 5e-3, level
+
+
+def test_grey_networks_see_the_luma_of_colours(tmp_path: Path):
+    model = network("mixer", in_channels=1)
+    native.export(model, tmp_path / "m")
+    images = pictures(model, 3)
+    assert error(native.load(tmp_path / "m", 1)(images), PyTorchPredictor(model)(images)) < TOLERANCE["fp32"]
+
+
+@pytest.mark.parametrize("precision", native.PRECISIONS)
+def test_logits_do_not_depend_on_threads_or_on_the_other_images(precision: native.Precision, tmp_path: Path):
+    model = network("mixer", width=70, image_size=(28, 35))
+    images = pictures(model, 67)  # more than a chunk of 64
+    native.export(model, tmp_path / "m", precision, images[:8])
+    alone = native.load(tmp_path / "m", threads=1)
+    logits = alone(images)
+    for threads in (2, 3, 5):
+        assert np.array_equal(native.load(tmp_path / "m", threads)(images), logits)
+    assert np.array_equal(np.concatenate([alone(images[i : i + 1]) for i in (0, 33, 66)]), logits[[0, 33, 66]])
+
+
+def test_no_images_give_no_logits(tmp_path: Path):
+    model = network("mixer")
+    native.export(model, tmp_path / "m")
+    assert native.load(tmp_path / "m")(pictures(model, 0)).shape == (0, 11)
+
+
+def test_a_file_is_a_predictor_like_any_other(tmp_path: Path):
+    model = network("resmlp")
+    native.export(model, tmp_path / "model.allmlp")
+    predictor = load_predictor(tmp_path / "model.allmlp")
+    assert predictor.preprocess == model.preprocess
+    assert predictor.classes == model.classes
+    assert predictor.output == "softmax"
+    with pytest.raises(BadSetting, match="exported for images of"):
+        load_predictor(tmp_path / "model.allmlp", image_size=(24, 20))
+    with pytest.raises(BadSetting, match="runs on the CPU"):
+        load_predictor(tmp_path / "model.allmlp", device="cuda")
+    for wrong in (pictures(model, 1)[0], pictures(model, 1)[:, :4], pictures(model, 1).astype(np.float32)):
+        with pytest.raises(BadData, match="expected uint8"):
+            predictor(wrong)
+
+
+@pytest.mark.parametrize("change,message", [
+    ({"blocks": (MixerConfig(token_hidden=8, channel_hidden=8, activation="swiglu"),)}, "gated mixers"),
+    ({"num_classes": 0}, "num_classes 0"),
+    ({"global_pool": ""}, "global_pool ''"),
+])  # fmt: skip
+def test_what_the_engine_cannot_run_is_refused_by_name(change: dict[str, Any], message: str, tmp_path: Path):
+    config = network("mixer").config.with_(**change)
+    with pytest.raises(BadSetting, match=message):
+        native.export(Model(config), tmp_path / "m")
+
+
+def test_int8_asks_for_images_and_precisions_for_their_names(tmp_path: Path):
+    model = network("mixer")
+    with pytest.raises(BadSetting, match="images of the training set"):
+        native.export(model, tmp_path / "m", "int8")
+    with pytest.raises(BadData, match="at least one image"):
+        native.export(model, tmp_path / "m", "int8", pictures(model, 0))
+    with pytest.raises(BadSetting, match="accepted: fp32, bf16, int8"):
+        native.export(model, tmp_path / "m", "fp16")  # type: ignore[arg-type]
+
+
+def test_a_level_or_number_of_threads_that_is_none_is_refused(tmp_path: Path):
+    native.export(network("mixer"), tmp_path / "m")
+    with pytest.raises(BadSetting, match="no level 'neon512'; accepted: auto"):
+        native.load(tmp_path / "m", level="neon512")
+    with pytest.raises(BadSetting, match="threads must be 1 to 256"):
+        native.load(tmp_path / "m", threads=0)
+
+
+def test_a_description_that_does_not_fit_the_network_is_refused(tmp_path: Path):
+    native.export(network("mixer"), tmp_path / "m")
+    content = (tmp_path / "m").read_bytes()
+    for old, new in [(b'"class 3"', b'3        '), (b'"softmax"', b'"softmix"'), (b'"classes"', b'"clusses"')]:
+        assert old in content
+        (tmp_path / "m").write_bytes(content.replace(old, new))
+        with pytest.raises(BadCheckpoint, match="doesn't fit"):
+            native.load(tmp_path / "m")
+    (tmp_path / "m").write_bytes(content.replace(b'"output"', b'"output '))
+    with pytest.raises(BadCheckpoint, match="description of the model is damaged"):
+        native.load(tmp_path / "m")
+
+
+def test_without_the_engine_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    native.export(network("mixer"), tmp_path / "m")
+    monkeypatch.setitem(sys.modules, "allmlp_native", None)
+    with pytest.raises(MissingPackage, match="make native"):
+        load_predictor(tmp_path / "m")
+
+
+def test_the_engine_answers_without_pytorch(tmp_path: Path):
+    model = network("mixer")
+    native.export(model, tmp_path / "m")
+    np.save(tmp_path / "images.npy", pictures(model, 2))
+    program = ("import sys, numpy, allmlp_native; m = allmlp_native.Model(sys.argv[1]);"
+               "numpy.save(sys.argv[3], m(numpy.load(sys.argv[2]))); assert 'torch' not in sys.modules")
+    paths = [str(tmp_path / name) for name in ("m", "images.npy", "logits.npy")]
+    subprocess.run([sys.executable, "-c", program, *paths], check=True)
+    exact = PyTorchPredictor(model)(pictures(model, 2))
+    assert error(np.load(tmp_path / "logits.npy"), exact) < TOLERANCE["fp32"]
+
+
+def test_bf16_weights_are_rounded_as_pytorch_rounds():
+    values = np.random.default_rng(0).standard_normal(1000).astype(np.float32)
+    values[:3] = 1 + 2**-8, 1 + 3 * 2**-8, -1e-40  # two ties and a denormal
+    expected = torch.from_numpy(values).bfloat16().view(torch.int16).numpy().view(np.uint16)
+    assert np.array_equal(to_bf16(values), expected)
+
+
+def test_a_network_without_norms_runs(tmp_path: Path):
+    block = BLOCKS["mixer"].with_(norm=IdentityConfig())
+    model = Model(network("mixer").config.with_(blocks=(block,), norm=IdentityConfig()))
+    randomise(model, seed=2)
+    native.export(model.eval(), tmp_path / "m")
+    images = pictures(model, 2)
+    assert error(native.load(tmp_path / "m", 1)(images), PyTorchPredictor(model)(images)) < TOLERANCE["fp32"]

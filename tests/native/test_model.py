@@ -1,0 +1,168 @@
+"""A model file in the engine: damaged files, several Python threads, forks, and how little memory a call takes."""
+
+import multiprocessing
+import struct
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from allmlp.backends.native_file import BLOCK, ENTRY, HEADER, write
+from allmlp.quantize.calibrate import BlockRanges
+from allmlp.quantize.int8 import quantise_block
+from allmlp.quantize.parts import GMLPParts, Linear, MixerParts, Norm, Parts, ResMLPParts
+
+allmlp_native = pytest.importorskip("allmlp_native", reason="the engine is not built: make native")
+
+SIZE = (8, 12)
+PATCH = (4, 4)
+TOKENS = 6
+
+
+def parts(width: int = 20, hidden: int = 24) -> Parts:
+    """A network with one block of each family, made of random numbers."""
+    random = np.random.default_rng(0)
+
+    def layer(outputs: int, inputs: int) -> Linear:
+        return Linear(random.standard_normal((outputs, inputs)) / np.sqrt(inputs), random.standard_normal(outputs))
+
+    def norm(channels: int) -> Norm:
+        return Norm(1e-6, random.uniform(0.5, 2, channels), random.standard_normal(channels))
+
+    blocks = (
+        MixerParts(norm(width), layer(5, TOKENS), layer(TOKENS, 5), norm(width), layer(hidden, width),
+                   layer(width, hidden), "tanh"),
+        ResMLPParts(norm(width), random.standard_normal((TOKENS, TOKENS)) / 3, random.standard_normal(width),
+                    random.standard_normal((TOKENS, width)), norm(width), layer(hidden, width), layer(width, hidden),
+                    "erf"),
+        GMLPParts(norm(width), layer(hidden, width), layer(hidden, width), norm(hidden), layer(TOKENS, TOKENS),
+                  layer(width, hidden), "erf"),
+    )  # fmt: skip
+    return Parts(SIZE, PATCH, Linear(random.standard_normal((width, 48)) / 500, random.standard_normal(width)), blocks,
+                 norm(width), layer(9, width))
+
+
+@pytest.fixture(scope="module", params=["fp32", "bf16", "int8"])
+def content(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A good file in each precision."""
+    path = tmp_path_factory.mktemp("models") / request.param
+    network = parts()
+    int8 = None
+    if request.param == "int8":
+        widths = (20, 20, 24)  # of what token mixing sees
+        ranges = [BlockRanges(np.full(n, 4.0), (-5.0, 5.0), np.full(20, 4.0), (-5.0, 5.0)) for n in widths]
+        int8 = tuple(quantise_block(block, of_block) for block, of_block in zip(network.blocks, ranges, strict=True))
+    write(path, network, request.param, {"a": 1}, int8)
+    return path.read_bytes()
+
+
+def images(count: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (count, *SIZE, 3), dtype=np.uint8)
+
+
+def try_to_run(content: bytes) -> bool:
+    """Whether the file is taken; if so it must run. Anything but a refusal in one line is a failure."""
+    try:
+        model = allmlp_native.Model(content, threads=1)
+        model(np.zeros((1, *model.image_size, 3), np.uint8))
+    except (ValueError, MemoryError) as refusal:
+        assert len(str(refusal).splitlines()) <= 1
+        return False
+    return True
+
+
+def test_a_good_file_runs(content: bytes):
+    assert np.isfinite(allmlp_native.Model(content)(images(3))).all()
+
+
+def test_a_truncated_file_is_refused_wherever_it_ends(content: bytes):
+    for length in {*range(0, 600, 7), *range(0, len(content), 997), len(content) - 1}:
+        with pytest.raises(allmlp_native.BadModel):
+            allmlp_native.Model(content[:length])
+
+
+def test_files_with_changed_bytes_are_refused_or_run(content: bytes):
+    random = np.random.default_rng(0)
+    front = HEADER.size + 3 * BLOCK.size + ENTRY.size * 40
+    taken = 0
+    for _ in range(600):
+        changed = bytearray(content)
+        for _ in range(random.integers(1, 4)):
+            changed[random.integers(0, min(front, len(content)))] = random.choice([0, 1, 2, 127, 128, 254, 255])
+        taken += try_to_run(bytes(changed))
+    assert taken > 0  # else the changes test nothing but the magic number
+
+
+def test_headers_with_extreme_numbers_are_refused_or_run(content: bytes):
+    extremes = [0, 1, 2, 3, 255, 65536, 2**31 - 1, 2**31, 2**32 - 1]
+    for at in range(8, HEADER.size + BLOCK.size, 4):
+        for number in extremes:
+            try_to_run(content[:at] + struct.pack("<I", number) + content[at + 4 :])
+    for entry in range(4):
+        at = HEADER.size + 3 * BLOCK.size + entry * ENTRY.size
+        for number in [0, 2**63, 2**64 - 1, 2**64 - 64, len(content)]:
+            for field in (0, 8):
+                try_to_run(content[: at + field] + struct.pack("<Q", number) + content[at + field + 8 :])
+
+
+@pytest.mark.parametrize("junk", [b"", b"ALLMLPN\n", b"PK\x03\x04" + bytes(500), bytes(1000)])
+def test_what_is_no_model_is_refused(junk: bytes):
+    with pytest.raises(allmlp_native.BadModel):
+        allmlp_native.Model(junk)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path):
+    with pytest.raises(allmlp_native.BadModel, match="missing"):
+        allmlp_native.Model(tmp_path / "missing")
+    with pytest.raises(allmlp_native.BadModel):
+        allmlp_native.Model(tmp_path)
+
+
+def test_another_version_is_named(content: bytes):
+    with pytest.raises(allmlp_native.BadModel, match="is of version 7; this engine reads version 1"):
+        allmlp_native.Model(content[:8] + struct.pack("<I", 7) + content[12:])
+
+
+def test_a_file_and_its_bytes_are_the_same_model(content: bytes, tmp_path: Path):
+    (tmp_path / "m").write_bytes(content)
+    assert np.array_equal(allmlp_native.Model(tmp_path / "m")(images(2)), allmlp_native.Model(content)(images(2)))
+
+
+def test_several_python_threads_get_what_one_gets(content: bytes):
+    models = [allmlp_native.Model(content, threads=threads) for threads in (1, 2, 2)]
+    expected = models[0](images(20))
+    results: dict[int, bool] = {}
+
+    def work(number: int) -> None:
+        results[number] = all(np.array_equal(models[(number + i) % 3](images(20)), expected) for i in range(20))
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert results == dict.fromkeys(range(6), True)
+
+
+def _answer(content: bytes, answers: "multiprocessing.Queue[np.ndarray]") -> None:
+    answers.put(allmlp_native.Model(content, threads=2)(images(5)))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_gets_threads_of_its_own(content: bytes):
+    expected = allmlp_native.Model(content, threads=2)(images(5))
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    child = context.Process(target=_answer, args=(content, answers))
+    child.start()
+    assert np.array_equal(answers.get(timeout=30), expected)
+    child.join(30)
+    assert child.exitcode == 0
+
+
+def test_images_may_be_views_and_of_no_other_size(content: bytes):
+    model = allmlp_native.Model(content)
+    assert np.array_equal(model(images(6)[::2]), model(images(6)[::2].copy()))
+    with pytest.raises(ValueError, match=r"expected uint8 \(N, 8, 12, 3\)"):
+        model(np.zeros((1, 12, 8, 3), np.uint8))
