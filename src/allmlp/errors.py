@@ -47,6 +47,12 @@ class MissingPackage(AllMLPError):
     """An optional package that is not installed; names the `pip install` line."""
 
 
+def printable(text: object, length: int = 300) -> str:
+    """What a file says, for an error or a terminal: it shall not break the line, speak to the terminal or never end."""
+    line = "".join(sign if sign.isprintable() else "?" for sign in str(text))
+    return line if len(line) <= length else f"{line[:length]}…"
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> UnknownName:
     """The error for a `name` that is none of `known`, with the nearest names (at most 5) or the first few."""
     names = sorted(known)

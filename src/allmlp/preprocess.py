@@ -27,6 +27,8 @@ HALF = (0.5, 0.5, 0.5)  # Google's Mixers: values in [-1, 1]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # ResMLP
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+LEAST_STD, MOST = 1e-6, 1e6  # of mean and deviation: float32 stays finite, and no image set comes near
+
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as PIL's mode "L"
 
 
@@ -35,7 +37,7 @@ class Preprocess(Value):
 
     image_size: tuple[int, int]
     resize: Literal["shorter", "squash_crop", "squash"] = "shorter"
-    crop_ratio: float = pydantic.Field(default=0.875, gt=0, le=1)
+    crop_ratio: float = pydantic.Field(default=0.875, ge=0.1, le=1)  # images are enlarged to size / ratio
     interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
     mean: tuple[float, float, float] = HALF
     std: tuple[float, float, float] = HALF
@@ -51,9 +53,16 @@ class Preprocess(Value):
     @pydantic.field_validator("std")
     @classmethod
     def _nonzero(cls, std: tuple[float, float, float]) -> tuple[float, float, float]:
-        if min(std) <= 0:
-            raise ValueError("must be positive")
+        if not LEAST_STD <= min(std) <= max(std) <= MOST:
+            raise ValueError(f"must be positive, from {LEAST_STD:g} to {MOST:g} (of values in [0, 1])")
         return std
+
+    @pydantic.field_validator("mean")
+    @classmethod
+    def _moderate(cls, mean: tuple[float, float, float]) -> tuple[float, float, float]:
+        if max(map(abs, mean)) > MOST:
+            raise ValueError(f"must be at most {MOST:g} (of values in [0, 1])")
+        return mean
 
 
 def fit(image: "Image.Image | np.ndarray", preprocess: Preprocess) -> np.ndarray:
@@ -100,12 +109,13 @@ def normalise(images: "torch.Tensor", preprocess: Preprocess) -> "torch.Tensor":
     """uint8 (or float in [0, 255]) `(N, 3, H, W)` to the network's float32 `(N, channels, H, W)`, on any device."""
     import torch
 
-    x = images.to(torch.float32) / 255
+    # In place on a copy of its own: memory for each step's result would cost more than the arithmetic.
+    x = images.to(torch.float32, copy=True).div_(255)
     if preprocess.channels == 1:
         luma = torch.tensor(LUMA, device=x.device).view(1, 3, 1, 1)
         x = (x * luma).sum(1, keepdim=True)
     mean, std = (torch.tensor(values, device=x.device) for values in channel_statistics(preprocess))
-    return (x - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
+    return x.sub_(mean.view(1, -1, 1, 1)).div_(std.view(1, -1, 1, 1))
 
 
 def channel_statistics(preprocess: Preprocess) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -23,7 +23,7 @@ from allmlp.checkpoint import describe, save
 from allmlp.errors import CannotWrite
 from allmlp.files import write_text_atomically
 from allmlp.models.interface import as_timm_config
-from allmlp.models.model import Model
+from allmlp.models.model import Model, check_model
 from allmlp.models.variants import VARIANTS
 from allmlp.weights.infer import family_of
 from allmlp.weights.lost import same_shape, what_is_lost
@@ -41,8 +41,10 @@ def save_hub(
 
     `name`: "owner/name" on the Hub, for the card (default: the folder's name). `licence`: as the Hub writes it,
     "apache-2.0"; weights made from published ones keep theirs. `provenance`: plain values about where the weights are
-    from, such as scores. Returns what timm will take for granted and is not so, one line each. Raises `CannotWrite`.
+    from, such as scores. Returns what timm will take for granted and is not so, one line each. Raises `CannotWrite`,
+    and `BadSetting` for provenance that is no JSON, with nothing written.
     """
+    check_model(model, "save_hub")
     folder = Path(folder)
     architecture, arguments, notes = _architecture(model)
     description = describe(model, provenance)

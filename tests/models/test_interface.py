@@ -207,3 +207,17 @@ def test_properties_are_not_what_makes_a_copy_differ(model):
     assert other.default_cfg == {"input_size": (3, 1, 1)}
     assert model.pretrained_cfg["input_size"] == (3, 24, 40)
     assert isinstance(model.head_drop, nn.Dropout)
+
+
+@pytest.mark.parametrize("changes", [
+    {"num_classes": 10**13}, {"num_classes": 10**400}, {"num_classes": 2, "classes": ("a", "a")}, {"num_classes": -1},
+    {"num_classes": 2, "global_pool": "max"},
+], ids=lambda changes: str(changes)[:60])  # fmt: skip
+@pytest.mark.parametrize("config", ["mixer"], indirect=True)
+def test_a_head_that_cannot_be_leaves_the_network_as_it_was(config, model, images, changes):
+    expected = model(images)
+    with pytest.raises(BadSetting) as error:
+        model.reset_classifier(**changes)
+    assert "\n" not in str(error.value)
+    assert (model.config, model.classes, model.global_pool) == (config, None, config.global_pool)
+    assert model(images).equal(expected)

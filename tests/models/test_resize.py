@@ -69,6 +69,13 @@ def test_the_result_is_a_network_like_any_other(model, tmp_path, changes):
     assert [name for name, parameter in changed.named_parameters() if not parameter.grad.any()] == []
 
 
+def test_numpys_numbers_are_numbers(model):
+    side = np.int64(32)
+    for size in (side, (side, side), np.array([32, 32]), torch.Size([32, 32])):
+        assert resize(model, image_size=size).config.image_size == (32, 32)
+        assert create_model("mixer_p2_8", image_size=size).config.image_size == (32, 32)
+
+
 def test_preprocessing_follows_the_image_size_and_the_rest_of_it_stays():
     model = create_model("resmlp_p2_8", num_classes=3, classes=("x", "y", "z"))
     model.output = "sigmoid"
@@ -166,20 +173,6 @@ def test_new_classes_start_by_the_networks_own_scheme(animals):
     assert not head.weight[1].any()
 
 
-def test_a_name_that_occurs_twice_is_not_copied(animals):
-    """ImageNet has two cranes; which row would be meant?"""
-    birds = resize(animals, classes=("ant", "crane", "crane"), seed=0)
-    randomise(birds)
-    found = resize(birds, classes=("crane", "ant"), seed=1).head.weight
-    assert found[1].equal(birds.head.weight[0])
-    assert not any(found[0].equal(row) for row in birds.head.weight)
-
-
-def test_the_same_names_keep_the_head_even_with_doubles(animals):
-    birds = resize(animals, classes=("crane", "crane", "ant"), seed=0)
-    assert same_bits(resize(birds, classes=["crane", "crane", "ant"]), birds)
-
-
 def test_a_number_of_classes_makes_a_fresh_head_without_names(animals):
     changed = resize(animals, num_classes=6, seed=0)
     assert changed.classes is None
@@ -205,9 +198,25 @@ def test_a_head_can_be_taken_off_and_put_on(animals):
     ({"image_size": (24, 40, 3)}, BadSetting, "image_size (24, 40, 3)"),
     ({"image_size": 24.0}, BadSetting, "image_size 24.0"),
     ({"image_size": "24"}, BadSetting, "image_size '24'"),
+    ({"image_size": 8_000_000}, BadSetting, "2000000 x 1000000 tokens, and this network's weights would take"),
+    ({"image_size": 2**65}, BadSetting, "more than any machine has"),
+    ({"in_channels": 2**62}, BadSetting, "more than any machine has"),
     ({"in_channels": 0}, BadSetting, "in_channels"),
     ({"num_classes": -1}, BadSetting, "num_classes"),
     ({"num_classes": 3, "classes": ("a", "b")}, BadSetting, "2 class names for 3 classes"),
+    ({"num_classes": 2.5}, BadSetting, "num_classes"),
+    ({"classes": "abc"}, BadSetting, "class names abc: give a list of texts"),
+    ({"classes": (1, 2)}, BadSetting, "give a list of texts"),
+    ({"classes": 7}, BadSetting, "give a list of texts"),
+    ({"classes": ("ant", "crane", "crane")}, BadSetting, "'crane' stands 2 times"),
+    ({"classes": ("ant", "")}, BadSetting, "number 1 is empty"),
+    ({"num_classes": 10**12}, BadSetting, "with a head for 1000000000000 classes; the limit is 16 GiB"),
+    ({"num_classes": 10**30}, BadSetting, "more than any machine has"),
+    ({"image_size": torch.tensor(12)}, BadSetting, "image_size tensor(12): give one number"),
+    ({"num_classes": 2, "seed": "0"}, BadSetting, "seed '0': give a whole number from 0 to 2**63 - 1"),
+    ({"num_classes": 2, "seed": -1}, BadSetting, "seed -1"),
+    ({"num_classes": 2, "seed": 2**63}, BadSetting, "seed 9223372036854775808"),
+    ({"num_classes": 2, "seed": 1.5}, BadSetting, "seed 1.5"),
     ({"image_size": (36, 40), "method": "block"}, BadSetting, "6 x 5 tokens to whole multiples of it, not to 9 x 5"),
     ({"image_size": (12, 40), "method": "block"}, BadSetting, "not to 3 x 5"),
     ({"image_size": 48, "method": "bilinaer"}, UnknownName, "did you mean bilinear?"),

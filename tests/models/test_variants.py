@@ -69,6 +69,10 @@ def test_class_names_give_the_number_of_classes():
      "mixer: activation: Input should be 'tanh', 'erf' or 'swiglu' (got 'relu')"),
     ({"stochastic_depth": 1.5}, BadSetting, "stochastic depth: rate: Input should be less than 1 (got 1.5)"),
     ({"num_classes": 3, "classes": ["cat", "dog"]}, BadSetting, "2 class names for 3 classes"),
+    ({"classes": ["cat", "cat"]}, BadSetting, "class names: 'cat' stands 2 times"),
+    ({"classes": ["cat", "\t"]}, BadSetting, "class names: number 1 is empty"),
+    ({"seed": 1.5}, BadSetting, "seed 1.5: give a whole number"),
+    ({"seed": 2**64}, BadSetting, "seed 18446744073709551616: give a whole number"),
 ])
 def test_a_mistake_is_one_line(arguments, error, line):
     with pytest.raises(error) as raised:

@@ -11,7 +11,7 @@ from timm.models import mlp_mixer
 from timm.models.mlp_mixer import MlpMixer
 
 import allmlp
-from allmlp.errors import CannotWrite
+from allmlp.errors import BadCheckpoint, CannotWrite
 from allmlp.models.variants import VARIANTS, default_preprocess
 from allmlp.testing import randomise
 from allmlp.weights.infer import family_of, family_preprocess, infer_config
@@ -164,3 +164,12 @@ def test_our_own_checkpoints_load_in_timm_as_they_are(tmp_path):
     allmlp.save(model, tmp_path / "x.safetensors")
     theirs = timm.create_model("gmlp_ti16_224", num_classes=5, checkpoint_path=str(tmp_path / "x.safetensors"))
     assert_equal_states(dict(theirs.state_dict()), dict(model.state_dict()))
+
+
+def test_damage_to_what_we_write_for_timm_is_found(tiny, tmp_path):
+    write_timm(tiny, tmp_path / "x.safetensors")
+    content = bytearray((tmp_path / "x.safetensors").read_bytes())
+    content[-2] ^= 1
+    (tmp_path / "x.safetensors").write_bytes(content)
+    with pytest.raises(BadCheckpoint, match="damaged: what it holds does not have the checksum"):
+        allmlp.load(tmp_path / "x.safetensors")

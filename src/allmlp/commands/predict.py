@@ -14,11 +14,13 @@ import torch
 
 from allmlp.backends import Predictor, load_predictor
 from allmlp.data.image import IMAGE_EXTENSIONS, open_image
-from allmlp.errors import BadData
+from allmlp.errors import BadData, printable
+from allmlp.evaluate.probabilities import check_logits
 from allmlp.files import write_text_atomically
 from allmlp.preprocess import fit
 
 BATCH = 64
+ANY_LENGTH = 10**9
 
 
 def run(options: argparse.Namespace) -> int:
@@ -45,10 +47,10 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"predictions": rows, "skipped": bad}))
     elif not options.csv:
-        width = max((len(row["file"]) for row in rows), default=0)
+        width = max((len(printable(row["file"])) for row in rows), default=0)
         for row in rows:
-            named = "  ".join(f"{entry['class']} {100 * entry['probability']:.1f} %" for entry in row["top"])
-            print(f"{row['file']:{width}}  {named}")
+            named = "  ".join(f"{printable(entry['class'])} {100 * entry['probability']:.1f} %" for entry in row["top"])
+            print(f"{printable(row['file']):{width}}  {named}")
     return 0 if rows else 1
 
 
@@ -76,7 +78,10 @@ def find_images(patterns: Sequence[str]) -> list[Path]:
 
 
 def predictions(predictor: Predictor, files: Sequence[Path], top: int) -> Iterator[dict | BadData]:
-    """For each file its `top` classes with probabilities, or the reason why it cannot be read, in order."""
+    """For each file its `top` classes with probabilities, or the reason why it cannot be read, in order.
+
+    Raises `BadData` for logits that are not finite.
+    """
     for start in range(0, len(files), BATCH):
         results: list[np.ndarray | BadData] = []
         for file in files[start : start + BATCH]:
@@ -85,7 +90,9 @@ def predictions(predictor: Predictor, files: Sequence[Path], top: int) -> Iterat
             except BadData as error:
                 results.append(error)
         good = [image for image in results if isinstance(image, np.ndarray)]
-        probabilities = iter(to_probabilities(predictor(np.stack(good)), predictor.output) if good else [])
+        logits = predictor(np.stack(good)) if good else np.empty((0, 1), np.float32)
+        check_logits(logits, len(good), logits.shape[1])
+        probabilities = iter(to_probabilities(logits, predictor.output))
         for file, result in zip(files[start : start + BATCH], results, strict=True):
             yield result if isinstance(result, BadData) else describe(file, next(probabilities), predictor.classes, top)
 
@@ -104,12 +111,12 @@ def describe(file: Path, probabilities: np.ndarray, classes: Sequence[str] | Non
 
 
 def as_csv(rows: Sequence[dict]) -> str:
-    """Columns: file, then class_1, probability_1, class_2, …"""
+    """Columns: file, then class_1, probability_1, class_2, …; class names as a terminal can bear them."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     ranks = range(max((len(row["top"]) for row in rows), default=1))
     writer.writerow(["file", *(name for rank in ranks for name in (f"class_{rank + 1}", f"probability_{rank + 1}"))])
     for row in rows:
-        writer.writerow([row["file"], *(value for entry in row["top"]
-                                        for value in (entry["class"], f"{entry['probability']:.6f}"))])
+        named = [(printable(entry["class"], ANY_LENGTH), f"{entry['probability']:.6f}") for entry in row["top"]]
+        writer.writerow([row["file"], *(value for pair in named for value in pair)])
     return text.getvalue()

@@ -1,10 +1,13 @@
 """`ModelConfig`: a network as a value, from which it can be built again exactly."""
 
-from typing import Literal, Self
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any, Literal, Self
 
 import pydantic
 from pydantic import Field
 
+from allmlp.errors import BadSetting
 from allmlp.models.blocks import BlockConfig
 from allmlp.models.init import InitScheme
 from allmlp.models.layers import LayerNormConfig, NormConfig, StochasticDepth
@@ -54,3 +57,16 @@ class ModelConfig(Value):
     def layers(self) -> list[BlockConfig]:
         """The config of each of the `depth` blocks."""
         return [self.blocks[i % len(self.blocks)] for i in range(self.depth)]
+
+
+def height_width(what: str, size: int | Sequence[int]) -> tuple[int, int]:
+    """A size in pixels, (height, width) or one number for a square, as (height, width). Raises `BadSetting`."""
+    sides: Any = (size, size) if isinstance(size, Integral) else size
+    try:
+        pair = len(sides) == 2  # an array of numpy's is no Sequence
+    except TypeError:  # a number, None, a tensor without axes
+        pair = False
+    if not pair or not all(isinstance(side, Integral) for side in sides):
+        shown = tuple(size) if isinstance(size, list) else size
+        raise BadSetting(f"{what} {shown!r}: give one number or (height, width), in whole pixels")
+    return int(sides[0]), int(sides[1])

@@ -23,7 +23,7 @@ import torch
 from allmlp.models.blocks import BlockConfig
 from allmlp.models.config import ModelConfig
 from allmlp.models.layers import AnyNorm, without_affine
-from allmlp.models.model import Model
+from allmlp.models.model import Model, check_model
 
 State = dict[str, torch.Tensor]
 
@@ -35,6 +35,7 @@ def fold(model: Model) -> Model:
     Its checkpoint loads like any other. Without a head the last norm stays. Sums are taken in float64 and stored in the
     dtype of the weights. A folded network comes back equal.
     """
+    check_model(model, "fold")
     config = model.config
     dtypes = {name: tensor.dtype for name, tensor in model.state_dict().items()}
     state = {name: tensor.detach().double() for name, tensor in model.state_dict().items()}

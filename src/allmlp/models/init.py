@@ -11,16 +11,28 @@ lecun normal: variance 1/fan_in from a normal cut at ±2σ; the cut shrinks the 
 """
 
 import math
+from numbers import Integral
 from typing import Literal
 
 import torch
 from torch import nn
 
+from allmlp.errors import BadSetting, printable
 from allmlp.models.layers import Affine
 
 InitScheme = Literal["flax", "timm", "deit"]
 
 TRUNCATED_STD = 0.87962566103423978  # of a unit normal cut at ±2
+
+
+def seeded(seed: int | None) -> torch.Generator | None:
+    """A generator for `seed`; None for None, torch's global one. Raises `BadSetting` for no whole number in [0, 2**63).
+    """
+    if seed is None:
+        return None
+    if not isinstance(seed, Integral) or not 0 <= seed < 2**63:
+        raise BadSetting(f"seed {printable(repr(seed), 80)}: give a whole number from 0 to 2**63 - 1, or None")
+    return torch.Generator().manual_seed(int(seed))
 
 
 def initialise(

@@ -7,6 +7,7 @@ Parameter names are timm's, so that state dicts pass both ways; so are the names
 Axes: B batch, S tokens (raster order), C channels, H W image, K classes.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal, overload
 
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from allmlp.errors import BadData, BadSetting
+from allmlp.errors import BadData, BadSetting, printable
 from allmlp.models import interface
 from allmlp.models.config import ModelConfig
 from allmlp.models.init import initialise
@@ -23,6 +24,9 @@ from allmlp.preprocess import Preprocess
 
 Output = Literal["softmax", "sigmoid"]
 """How logits become probabilities: over all classes (one class per image), or each class for itself (several)."""
+
+
+MAX_BYTES = 16 << 30  # of all weights; Mixer-H/14 at 448 pixels takes 2.4 GB
 
 
 @torch.fx.wrap  # a symbolic trace keeps it as a call
@@ -73,7 +77,7 @@ class Model(nn.Module):
         self.preprocess = preprocess or Preprocess(
             image_size=config.image_size, channels=1 if config.in_channels == 1 else 3
         )
-        self.classes = _one_name_per_class(classes, config.num_classes)
+        self.classes = one_name_per_class(classes, config.num_classes)
         self.global_pool = config.global_pool
         self.grad_checkpointing = False
         self._pretrained_cfg: dict[str, Any] | None = None
@@ -205,12 +209,18 @@ class Model(nn.Module):
         self, num_classes: int, global_pool: Literal["avg", ""] | None = None, classes: Sequence[str] | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        """Replace the head by a fresh one (0: none), started by the network's own scheme, and the pooling if given."""
-        classes = _one_name_per_class(classes, num_classes)
+        """Replace the head by a fresh one (0: none), started by the network's own scheme, and the pooling if given.
+
+        Raises `BadSetting`, with the network as it was, also for a head that takes more than `MAX_BYTES`.
+        """
+        classes = one_name_per_class(classes, num_classes)
         pooling = self.global_pool if global_pool is None else global_pool
-        self.config = self.config.with_(num_classes=num_classes, global_pool=pooling)
-        self.classes = classes
-        self.global_pool = self.config.global_pool
+        config = self.config.with_(num_classes=num_classes, global_pool=pooling)
+        num_classes = config.num_classes
+        body = sum(_bytes(tensor) for name, tensor in self.state_dict().items() if not name.startswith("head."))
+        head = num_classes * (config.width + 1) * self.stem.proj.weight.element_size()
+        _check_bytes(config, body + head)
+        self.config, self.classes, self.global_pool = config, classes, config.global_pool
         self.head = nn.Identity()
         if num_classes:
             like = self.stem.proj.weight
@@ -246,24 +256,80 @@ class Model(nn.Module):
         return {"stem": r"^stem", "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99_999,))]}
 
 
+def build_on_meta(
+    config: ModelConfig,
+    preprocess: Preprocess | None = None,
+    classes: Sequence[str] | None = None,
+    output: Output = "softmax",
+) -> Model:
+    """A network without memory, to be given its weights. Raises `BadSetting` for one of more than `MAX_BYTES`."""
+    try:
+        with torch.device("meta"):
+            model = Model(config, preprocess, classes, output)
+        total = sum(map(_bytes, model.state_dict().values()))
+    except (RuntimeError, TypeError, OverflowError):  # what torch says of sizes beyond 64 bits
+        model, total = None, 1 << 64
+    _check_bytes(config, total)
+    assert model is not None
+    return model
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _check_bytes(config: ModelConfig, total: int) -> None:
+    """Raises `BadSetting` for a network whose weights take `total` bytes, if that is more than `MAX_BYTES`."""
+    if total <= MAX_BYTES:
+        return
+    (height, width), (rows, columns) = config.image_size, config.grid
+    takes = "more than any machine has" if total >= 1 << 63 else f"{total / 2**30:,.0f} GiB"
+    raise BadSetting(f"images of {height} x {width} pixels make {rows} x {columns} tokens, and this network's weights "
+                     f"would take {takes}, with a head for {config.num_classes} classes; the limit is "
+                     f"{MAX_BYTES >> 30} GiB")
+
+
 def build(
     config: ModelConfig,
     preprocess: Preprocess | None = None,
     classes: Sequence[str] | None = None,
     generator: torch.Generator | None = None,
 ) -> Model:
-    """A network with fresh weights, float32 on the CPU. Built without memory first, so each weight is drawn once."""
-    with torch.device("meta"):
-        model = Model(config, preprocess, classes)
+    """A network with fresh weights, float32 on the CPU. Built without memory first, so each weight is drawn once.
+
+    Raises `BadSetting` as `build_on_meta` does.
+    """
+    model = build_on_meta(config, preprocess, classes)
     model.to_empty(device="cpu")
     initialise(model, config.init, config.head_bias, generator)
     return model
 
 
-def _one_name_per_class(classes: Sequence[str] | None, num_classes: int) -> tuple[str, ...] | None:
-    if classes is not None and len(classes) != num_classes:
+def one_name_per_class(classes: Sequence[str] | None, num_classes: int | None) -> tuple[str, ...] | None:
+    """Class names as a model keeps them, `num_classes` (None: any number) of them.
+
+    Raises `BadSetting` for another number, for what is no list of texts, for doubles and for empty ones.
+    """
+    some = classes is not None
+    if some and (isinstance(classes, str) or not hasattr(classes, "__len__")
+                 or not all(isinstance(name, str) for name in classes)):
+        raise BadSetting(f"class names {printable(classes, 50)}: give a list of texts, one name per class")
+    if classes is not None and num_classes is not None and len(classes) != num_classes:
         raise BadSetting(f"{len(classes)} class names for {num_classes} classes; give one name per class")
+    for name, times in Counter(classes).items():
+        if not name.strip():
+            raise BadSetting(f"class names: number {list(classes or ()).index(name)} is empty; give each class a name")
+        if times > 1:
+            raise BadSetting(f"class names: {printable(repr(name), 80)} stands {times} times; each class needs a name "
+                             "of its own")
     return None if classes is None else tuple(classes)
+
+
+def check_model(model: object, where: str) -> None:
+    """Raises `BadSetting` for what is no `Model`, such as a path, which a public function got in place of one."""
+    if not isinstance(model, Model):
+        raise BadSetting(f"{where}: give a network, as `allmlp.load` or `allmlp.create_model` return it, not "
+                         f"{printable(repr(model), 80) if model is None or isinstance(model, str) else type(model)}")
 
 
 def with_config(model: Model, config: ModelConfig) -> Model:

@@ -9,15 +9,15 @@ import fnmatch
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
-from allmlp.errors import BadSetting, unknown_name
+from allmlp.errors import unknown_name
 from allmlp.models.blocks import BlockConfig
 from allmlp.models.blocks.gmlp import GMLPConfig
 from allmlp.models.blocks.mixer import MixerConfig
 from allmlp.models.blocks.resmlp import ResMLPConfig
+from allmlp.models.config import ModelConfig, height_width
+from allmlp.models.init import seeded
 from allmlp.models.layers import AffineConfig
-from allmlp.models.model import Model, ModelConfig, build
+from allmlp.models.model import Model, build, one_name_per_class
 from allmlp.preprocess import HALF, IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
 # depth, width C, token hidden D_S, channel hidden D_C
@@ -136,8 +136,8 @@ def model_config(
     config = VARIANTS[name]
     changes: dict[str, Any] = {
         "num_classes": num_classes,
-        "image_size": None if image_size is None else _pair("image_size", image_size),
-        "patch_size": None if patch_size is None else _pair("patch_size", patch_size),
+        "image_size": None if image_size is None else height_width("image_size", image_size),
+        "patch_size": None if patch_size is None else height_width("patch_size", patch_size),
         "in_channels": in_channels,
         "drop_rate": drop_rate,
         "global_pool": global_pool,
@@ -168,20 +168,10 @@ def create_model(
     `num_classes` 0 means no head; sizes are pixels, (height, width) or one number; `seed` fixes the weights (None:
     torch's global generator). Raises `UnknownName` (with the nearest names) and `BadSetting`.
     """
+    classes = one_name_per_class(classes, num_classes)
     if num_classes is None and classes is not None:
         num_classes = len(classes)
     config = model_config(name, num_classes=num_classes, image_size=image_size, patch_size=patch_size,
                           in_channels=in_channels, activation=activation, stochastic_depth=stochastic_depth,
                           drop_rate=drop_rate, global_pool=global_pool)
-    generator = None if seed is None else torch.Generator().manual_seed(seed)
-    return build(config, default_preprocess(name, config), classes, generator).eval()
-
-
-def _pair(what: str, size: int | Sequence[int]) -> tuple[int, int]:
-    if isinstance(size, int):
-        return size, size
-    if len(size) != 2:
-        raise BadSetting(f"{what} {tuple(size)!r}: give one number or (height, width)")
-    return int(size[0]), int(size[1])
-
-
+    return build(config, default_preprocess(name, config), classes, seeded(seed)).eval()

@@ -174,16 +174,16 @@ DEFAULTS: dict[str, str] = {
 
 def find_published(name: str) -> Published:
     """The checkpoint called `name`, or the default one of a network. Raises `UnknownName`."""
-    network, _, tag = name.partition(".")
+    network, dot, tag = name.partition(".")
     if network not in VARIANTS:
         raise unknown_name("model", network, VARIANTS, "`allmlp models` lists them")
     if network not in DEFAULTS:
         raise UnknownName(f"no weights of {network!r} were ever published; networks with weights: "
                           f"{', '.join(DEFAULTS)}")
-    if tag and name not in CATALOGUE:
+    if dot and name not in CATALOGUE:
         tags = [row.name.partition(".")[2] for row in PUBLISHED if row.network == network]
         raise unknown_name(f"weights of {network}:", tag, tags, "`allmlp models --pretrained` lists them")
-    return CATALOGUE[name if tag else DEFAULTS[network]]
+    return CATALOGUE[name if dot else DEFAULTS[network]]
 
 
 def list_published(pattern: str = "*") -> list[Published]:

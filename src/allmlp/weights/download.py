@@ -91,17 +91,24 @@ def from_hub(
 ) -> Path:
     """The first of `files` that a repository on the Hub has, by the Hub's client, which resumes, checks and caches.
 
-    Raises `CannotDownload`.
+    Raises `CannotDownload`, and without a network at once: the client would ask six times and print each failure.
     """
+    endpoint = os.environ.get("HF_ENDPOINT")
     for file in files:
         try:
+            if not isinstance(huggingface_hub.try_to_load_from_cache(repo_id, file, cache_dir, revision), str):
+                refuse_when_offline()
+                url = huggingface_hub.hf_hub_url(repo_id, file, revision=revision, endpoint=endpoint)
+                huggingface_hub.get_hf_file_metadata(url, timeout=TIMEOUT_SECONDS)
             return Path(huggingface_hub.hf_hub_download(
-                repo_id, file, revision=revision, cache_dir=cache_dir, endpoint=os.environ.get("HF_ENDPOINT"),
+                repo_id, file, revision=revision, cache_dir=cache_dir, endpoint=endpoint,
                 library_name="allmlp", library_version=__version__))
         except LocalEntryNotFoundError:
             raise CannotDownload(f"{repo_id} is not in the cache, and the Hugging Face Hub cannot be asked") from None
         except EntryNotFoundError:
             continue
+        except CannotDownload:
+            raise
         except Exception as error:  # those of the client's HTTP library, which have changed with its versions
             raise CannotDownload(f"{repo_id} could not be fetched from the Hugging Face Hub "
                                  f"({_short(error)})") from None

@@ -12,20 +12,21 @@ from typing import Literal
 import safetensors
 import torch
 
-from allmlp.errors import BadCheckpoint
-from allmlp.files import open_regular, read_metadata
-from allmlp.models.model import Model
+from allmlp.errors import BadCheckpoint, BadSetting, printable
+from allmlp.files import CHECKSUM, load_tensors, open_regular, read_metadata, read_start
+from allmlp.models.model import Model, build_on_meta
 from allmlp.weights import facebook, google, npz, pth, timm
 from allmlp.weights.archive import open_archive
 from allmlp.weights.infer import family_preprocess, infer_config
 from allmlp.weights.layout import check_names, check_shapes, find_layout, our_shapes, squeeze
-from allmlp.weights.stored import StoredTensor, check_expansion
+from allmlp.weights.stored import FLOATS, StoredTensor, check_expansion
 
 LAYOUTS = (google.CURRENT, google.LEGACY, facebook.RESMLP, timm.MIXER, timm.RESMLP, timm.GMLP)
 READABLE = "allmlp and timm .safetensors, timm and Facebook .pth, Google .npz"
 
 Container = Literal["zip", "pickle", "safetensors"]
 
+MAX_REASON = 1_000  # characters; up to 5 names of tensors
 MAX_TENSORS = 20_000  # of a safetensors file; the deepest published network has 436
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, OverflowError, NotImplementedError,
           struct.error, safetensors.SafetensorError)
@@ -44,21 +45,37 @@ def load_foreign(path: str | os.PathLike, image_size: int | Sequence[int] | None
     of another network, or holds a number that is not finite. A symbolic link is followed (the Hub's cache consists of
     them) to a regular file only. Nothing in the file is run.
     """
+    with _one_line(path), _open_tensors(path) as tensors:
+        return _network(tensors, os.path.getsize(path), image_size)
+
+
+def read_tensors(path: str | os.PathLike) -> dict[str, torch.Tensor]:
+    """The floating point tensors of a .safetensors or .pth of any network, by name: float32, on the CPU.
+
+    Counters and other whole numbers are left out. Raises `BadCheckpoint` as `load_foreign` does; nothing is run.
+    """
+    with _one_line(path), _open_tensors(path) as stored:
+        floats = {name: tensor for name, tensor in stored.items() if tensor.dtype in FLOATS}
+        check_expansion(4 * sum(tensor.numel for tensor in floats.values()), os.path.getsize(path), "its tensors")
+        return {name: tensor.read().to(torch.float32) for name, tensor in floats.items()}
+
+
+@contextlib.contextmanager
+def _one_line(path: str | os.PathLike) -> Iterator[None]:
+    """Whatever is wrong with the file, as a `BadCheckpoint` of one line."""
     try:
-        with _open_tensors(path) as tensors:
-            return _network(tensors, os.path.getsize(path), image_size)
+        yield
+        return
     except BadCheckpoint as error:
         reason = str(error).removeprefix(f"{path}: ")
     except DAMAGE as error:
         reason = f"damaged or truncated ({str(error)[:200] or type(error).__name__}); copy it again"
-    # Names come from the file: they shall not break the line or speak to the terminal.
-    raise BadCheckpoint(f"{path}: {''.join(sign if sign.isprintable() else '?' for sign in reason)}")
+    raise BadCheckpoint(f"{path}: {printable(reason, MAX_REASON)}")
 
 
 def _container(path: str | os.PathLike) -> Container:
     """By the first bytes; safetensors has a length of eight bytes, then JSON. Raises `BadCheckpoint` for all else."""
-    with open_regular(path) as file:
-        start, size = file.read(9), os.fstat(file.fileno()).st_size
+    start, size = read_start(path)
     if start[8:] == b"{":  # first, since the length before it may have the bytes of a zip or a pickle
         return "safetensors"
     if start[:2] == b"PK":
@@ -74,7 +91,8 @@ def _open_tensors(path: str | os.PathLike) -> Iterator[dict[str, StoredTensor]]:
     container = _container(path)
     with contextlib.ExitStack() as stack:
         if container == "safetensors":
-            read_metadata(path)
+            if CHECKSUM in read_metadata(path):  # written by `write_timm`
+                load_tensors(path)
             file = stack.enter_context(safetensors.safe_open(path, framework="pt"))
             tensors = _safetensors(file)
         else:
@@ -128,8 +146,10 @@ def _network(tensors: Mapping[str, StoredTensor], file_bytes: int, image_size: i
     check_expansion(4 * sum(tensor.numel for tensor in tensors.values()), file_bytes, "its tensors")
     depth = sum(name.endswith("mlp_channels.fc1.bias") for name, _ in names.values())
     config = infer_config(layout, our_shapes(names, tensors), depth, image_size)
-    with torch.device("meta"):
-        model = Model(config, family_preprocess(config))
+    try:
+        model = build_on_meta(config, family_preprocess(config))
+    except BadSetting as error:
+        raise BadCheckpoint(str(error)) from None
     check_shapes(layout, names, tensors, model.state_dict())
 
     state = {}

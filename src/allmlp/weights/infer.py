@@ -9,14 +9,14 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from allmlp.errors import AllMLPError, BadCheckpoint
+from allmlp.errors import AllMLPError, BadCheckpoint, BadSetting
 from allmlp.models.blocks import BlockConfig
 from allmlp.models.blocks.gmlp import GMLPConfig
 from allmlp.models.blocks.mixer import MixerConfig
 from allmlp.models.blocks.resmlp import ResMLPConfig
+from allmlp.models.config import ModelConfig, height_width
 from allmlp.models.init import InitScheme
 from allmlp.models.layers import AffineConfig, LayerNormConfig
-from allmlp.models.model import ModelConfig
 from allmlp.models.variants import default_preprocess
 from allmlp.preprocess import Preprocess
 from allmlp.weights.layout import Family, Layout
@@ -97,9 +97,12 @@ def _image_size(tokens: int, patch: tuple[int, int], wanted: int | Sequence[int]
     Patches that are not square are a network for images of its own shape, which is then asked for.
     """
     if wanted is not None:
-        size = (wanted, wanted) if isinstance(wanted, int) else tuple(wanted)
-        if len(size) != 2 or min(size) < 1:
-            raise BadCheckpoint(f"image size {size}: give one number or (height, width)")
+        try:
+            size = height_width("image_size", wanted)
+        except BadSetting as error:
+            raise BadCheckpoint(str(error)) from None
+        if min(size) < 1:
+            raise BadCheckpoint(f"image_size {size}: give one number or (height, width), of at least 1 pixel")
         if any(side % length for side, length in zip(size, patch, strict=True)):
             raise BadCheckpoint(f"image size {_by(size)} is not divisible into patches of {_by(patch)} pixels")
         if (size[0] // patch[0]) * (size[1] // patch[1]) != tokens:
@@ -109,7 +112,7 @@ def _image_size(tokens: int, patch: tuple[int, int], wanted: int | Sequence[int]
     side = math.isqrt(tokens)
     if side * side != tokens or patch[0] != patch[1]:
         raise BadCheckpoint(f"its {tokens} tokens of {_by(patch)} pixels leave the image size open; give image_size "
-                            f"(height, width): {_choices(tokens, patch)}")
+                            f"(height, width), or --image-size HxW: {_choices(tokens, patch)}")
     return side * patch[0], side * patch[1]
 
 

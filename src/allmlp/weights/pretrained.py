@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from allmlp.errors import BadCheckpoint, BadSetting
+from allmlp.errors import BadCheckpoint, BadSetting, UnknownName, printable
 from allmlp.models import variants
-from allmlp.models.model import Model, with_config
+from allmlp.models.init import seeded
+from allmlp.models.model import Model, one_name_per_class, with_config
 from allmlp.models.resize import resize
 from allmlp.models.variants import model_config
 from allmlp.weights.catalogue import Published, find_published, list_published
 from allmlp.weights.download import fetch
 from allmlp.weights.formats import load_foreign
+from allmlp.weights.hub import is_hub_name
 from allmlp.weights.labels import words
 from allmlp.weights.lost import same_shape
 
@@ -58,6 +60,10 @@ def create_model(
     Raises `UnknownName` (with the nearest names), `BadSetting`, and with `pretrained` `CannotDownload` and
     `BadCheckpoint`.
     """
+    if not isinstance(name, str):
+        raise UnknownName(f"create_model: {printable(repr(name), 80)} is no name; `allmlp models` lists them")
+    if is_hub_name(name):
+        raise UnknownName(f"{name}: create_model builds networks by name; allmlp.load({name!r}) takes one from the Hub")
     image_size = _one_of("image_size", image_size, "img_size", img_size)
     in_channels = _one_of("in_channels", in_channels, "in_chans", in_chans)
     stochastic_depth = _one_of("stochastic_depth", stochastic_depth, "drop_path_rate", drop_path_rate)
@@ -68,8 +74,15 @@ def create_model(
         return variants.create_model(name, **sizes, **settings, activation=activation, seed=seed)
 
     row = find_published(name)
+    if activation and (activation == "swiglu") != (row.gelu is None):
+        raise BadSetting(f"activation {activation!r}: the weights of {row.name} are of a network "
+                         f"{'with gates (swiglu)' if row.gelu is None else 'without gates (tanh or erf)'}")
     activation = activation or row.gelu
     if pretrained:
+        one_name_per_class(classes, num_classes)
+        model_config(row.network, num_classes=num_classes, image_size=image_size, patch_size=patch_size,
+                     in_channels=in_channels, activation=activation, **settings)  # refuses before anything is fetched
+        seeded(seed)
         model = load_published(row, cache_dir)
         config = model_config(row.network, num_classes=model.num_classes, activation=activation, **settings)
         return _resized(with_config(model, config), seed, **sizes)

@@ -2,13 +2,16 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from timm.data.model_config import resolve_input_data_config
 from timm.models import save_for_hf
+from timm.models.mlp_mixer import MlpMixer
 
 import allmlp
 from allmlp.errors import BadCheckpoint, CannotDownload
@@ -115,8 +118,18 @@ def test_preprocessing_is_translated(change, expected, folder):
     ('{"pretrained_cfg": {"crop_mode": "border", "input_size": [3, 48, 64]}}',
      "crop_mode 'border' is not supported; accepted: center, squash"),
     ('{"pretrained_cfg": {"interpolation": "hamming", "input_size": [3, 48, 64]}}', "interpolation"),
-    ('{"pretrained_cfg": {"mean": [1, 2], "input_size": [3, 48, 64]}}', "mean"),
-    ('{"pretrained_cfg": {"mean": 5, "input_size": [3, 48, 64]}}', "config.json: "),
+    ('{"pretrained_cfg": {"mean": [1, 2], "input_size": [3, 48, 64]}}', "mean is [1, 2]; accepted: a list of 3"),
+    ('{"pretrained_cfg": {"mean": 5, "input_size": [3, 48, 64]}}', "config.json: mean is 5; accepted: a list of 3"),
+    ('{"pretrained_cfg": {"std": ["a"], "input_size": [3, 48, 64]}}', "config.json: preprocess: std"),
+    ('{"pretrained_cfg": {"num_classes": 5, "input_size": [3, 48, 64]}}',
+     "num_classes is 5, but the weights beside it have 3"),
+    ('{"num_classes": "x", "pretrained_cfg": {"num_classes": 3, "input_size": [3, 48, 64]}}', "num_classes is 'x'"),
+    ('{"pretrained_cfg": {"input_size": [3, 48, 64]}, "model_args": {"in_chans": 1}}', "in_chans is 1, but the"),
+    ('{"pretrained_cfg": {"input_size": [3, 48, 64], "label_names": ["a", "b"]}}', "2 label_names, but the weights"),
+    ('{"pretrained_cfg": {"input_size": [3, 48, 64]}, "label_names": ["a", "b", "b"]}', "'b' stands 2 times"),
+    ('{"architecture": "mixer_b16_224", "pretrained_cfg": {"input_size": [3, 48, 64]}}',
+     "the architecture is mixer_b16_224, but the weights beside it are of another network"),
+    ('{"architecture": [7], "pretrained_cfg": {"input_size": [3, 48, 64]}}', "the architecture '[7]' is no name"),
     ('{"pretrained_cfg": {"std": [0], "input_size": [3, 48, 64]}}', "std: must be positive"),
     ('{"pretrained_cfg": {}, "model_args": {"global_pool": "max", "img_size": [48, 64]}}', "global_pool"),
     ('{"pretrained_cfg": {"input_size": [3, 32, 32]}}', "image size 32 x 32 makes 4 tokens"),
@@ -164,3 +177,28 @@ def test_a_repository_that_is_not_there_is_named(hub):
         allmlp.load("hf-hub:owner/name")
     with pytest.raises(CannotDownload, match="owner/name/more could not be fetched"):
         allmlp.load("hf-hub:owner/name/more")
+    with pytest.raises(CannotDownload, match="'hf-hub:' names no repository; give hf-hub:owner/name"):
+        allmlp.load("hf-hub:")
+
+
+def test_without_a_network_one_line_comes_at_once(hub, monkeypatch, caplog):
+    """The Hub's client by itself would ask for half a minute and print each failure."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # where nothing listens
+    start = time.monotonic()
+    with pytest.raises(CannotDownload) as error:
+        allmlp.load("hf-hub:owner/name")
+    assert time.monotonic() - start < 5
+    assert caplog.text == ""
+    assert str(error.value).startswith("owner/name could not be fetched from the Hugging Face Hub (")
+    assert str(error.value).endswith("of https://huggingface.co/owner/name into a folder, and give the folder")
+    assert "\n" not in str(error.value)
+
+
+def test_a_network_that_the_config_builds_differently_may_keep_its_architectures_name(tmp_path):
+    arguments = {"num_blocks": 2, "embed_dim": 32, "img_size": [64, 96], "num_classes": 3}
+    theirs = MlpMixer(patch_size=32, **{**arguments, "img_size": (64, 96)}).eval()
+    randomise(theirs)
+    save_file(theirs.state_dict(), tmp_path / "model.safetensors")
+    config = {"architecture": "mixer_s32_224", "model_args": arguments, "pretrained_cfg": {}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert_same_logits(allmlp.load(tmp_path), theirs, (64, 96))

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import allmlp
-from allmlp.errors import BadCheckpoint, BadSetting, UnknownName
+from allmlp.errors import AllMLPError, BadCheckpoint, BadSetting, UnknownName
 from allmlp.models import variants
 from allmlp.models.model import Model
 from allmlp.models.resize import resize
@@ -164,6 +164,15 @@ def test_settings_of_training_and_the_gelu_can_be_chosen(publication):
 
 
 @google
+def test_a_gelu_that_the_weights_are_not_for_is_refused(publication):
+    for pretrained in (True, False):
+        with pytest.raises(BadSetting, match="activation 'swiglu': the weights of .* without gates"):
+            create_model(publication.row.name, pretrained, activation="swiglu")
+    with pytest.raises(BadSetting, match=r"activation 'erf': .* with gates \(swiglu\)"):
+        create_model("gmixer_24_224.ra3_in1k", activation="erf")
+
+
+@google
 def test_timms_words_mean_the_same(publication):
     name = publication.row.name
     for pretrained in (True, False):
@@ -231,3 +240,21 @@ def test_what_is_no_name_is_answered_as_everywhere():
             create_model("mixer_b17", pretrained)
     with pytest.raises(UnknownName, match="no weights of 'mixer_p2_8' were ever published"):
         create_model("mixer_p2_8", pretrained=True)
+
+
+@pytest.mark.parametrize(("arguments", "line"), [
+    ({"name": "mixer_b16_224."}, "unknown weights of mixer_b16_224: ''; accepted: goog_gsam_in1k"),
+    ({"name": "hf-hub:me/x"}, "hf-hub:me/x: create_model builds networks by name; allmlp.load('hf-hub:me/x')"),
+    ({"name": None}, "create_model: None is no name"),
+    ({"image_size": 33}, "model: image height 33 is not divisible by the patch height"),
+    ({"patch_size": 33}, "model: image height 224 is not divisible by the patch height 33"),
+    ({"num_classes": -1}, "model: num_classes"),
+    ({"num_classes": 3, "classes": ["a"]}, "1 class names for 3 classes"),
+    ({"classes": ["a", "a"]}, "class names: 'a' stands 2 times"),
+    ({"seed": "x"}, "seed 'x': give a whole number"),
+], ids=lambda value: str(value)[:50])  # fmt: skip
+def test_a_mistake_is_told_before_anything_is_downloaded(arguments, line, tmp_path):
+    with pytest.raises(AllMLPError) as error:
+        allmlp.create_model(**{"name": "mixer_b16_224.goog_in1k", "cache_dir": tmp_path, **arguments}, pretrained=True)
+    assert str(error.value).startswith(line)
+    assert "\n" not in str(error.value)

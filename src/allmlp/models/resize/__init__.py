@@ -11,8 +11,9 @@ from typing import Literal, get_args
 import torch
 
 from allmlp.errors import BadSetting, unknown_name
-from allmlp.models.config import ModelConfig
-from allmlp.models.model import Model
+from allmlp.models.config import ModelConfig, height_width
+from allmlp.models.init import seeded
+from allmlp.models.model import Model, build_on_meta, check_model, one_name_per_class
 from allmlp.models.resize.head import change_classes
 from allmlp.models.resize.resampling import Kernel, grid_maps
 from allmlp.models.resize.stem import change_channels, resample_patch
@@ -55,50 +56,61 @@ def resize(
     `BadSetting` where nothing is to be changed, for an image that patches do not divide, and for a method that does not
     fit the grids; `UnknownName` for another method.
     """
+    check_model(model, "resize")
+    generator, classes = seeded(seed), one_name_per_class(classes, num_classes)
     if all(value is None for value in (image_size, patch_size, num_classes, in_channels, classes)):
         raise BadSetting("resize: nothing to change; give image_size, patch_size, in_channels, num_classes or classes")
     if method not in get_args(Method):
         raise unknown_name("method of resizing", str(method), get_args(Method))
     old = model.config
     config = old.with_(
-        image_size=old.image_size if image_size is None else _pixels("image_size", image_size),
-        patch_size=old.patch_size if patch_size is None else _pixels("patch_size", patch_size),
+        image_size=old.image_size if image_size is None else height_width("image_size", image_size),
+        patch_size=old.patch_size if patch_size is None else height_width("patch_size", patch_size),
         in_channels=old.in_channels if in_channels is None else in_channels,
     )
-    state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    config = _change_grid(state, old, config, method)
-    _change_stem(state, old, config, model.preprocess)
+    copies = _copies(old, config, method)
+    if copies:
+        config = config.with_(blocks=tuple(block.beside(math.prod(copies)) for block in old.blocks))
     channels = 1 if config.in_channels == 1 else 3
-    with torch.device("meta"):
-        new = Model(config, model.preprocess.with_(image_size=config.image_size, channels=channels), model.classes,
-                    model.output)
+    new = build_on_meta(config, model.preprocess.with_(image_size=config.image_size, channels=channels), model.classes,
+                        model.output)
+    state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    if config.grid != old.grid:
+        _change_grid(state, old, config, method, copies)
+    _change_stem(state, old, config, model.preprocess)
     new.load_state_dict(state, assign=True)
 
     if num_classes is None:
         num_classes = config.num_classes if classes is None else len(classes)
-    if num_classes != config.num_classes or (classes is not None and tuple(classes) != model.classes):
-        generator = None if seed is None else torch.Generator().manual_seed(seed)
+    if num_classes != config.num_classes or (classes is not None and classes != model.classes):
         change_classes(new, num_classes, classes, generator)
     return new.train(model.training)
 
 
-def _change_grid(state: dict[str, torch.Tensor], old: ModelConfig, config: ModelConfig, method: Method) -> ModelConfig:
-    """Bring the token mixing in `state` to the grid of `config`; returns `config` with the hidden units it then has."""
-    copies = (config.grid[0] // old.grid[0], config.grid[1] // old.grid[1])
-    whole = (old.grid[0] * copies[0], old.grid[1] * copies[1]) == config.grid
-    if method == "block" and not whole:
+def _copies(old: ModelConfig, new: ModelConfig, method: Method) -> tuple[int, int] | None:
+    """How many old grids stand (below, beside) each other in the new one by the rule of blocks; None for others."""
+    if method != "block" or new.grid == old.grid:
+        return None
+    copies = (new.grid[0] // old.grid[0], new.grid[1] // old.grid[1])
+    if (old.grid[0] * copies[0], old.grid[1] * copies[1]) != new.grid:
         raise BadSetting(f"method 'block' takes the grid of {_x(old.grid)} tokens to whole multiples of it, not to "
-                         f"{_x(config.grid)}; take method 'auto'")
-    if config.grid == old.grid:
-        return config
-    rule = AUTO if method == "auto" else method
-    kernel, least_squares = INTERPOLATIONS.get(rule, (None, False))
-    maps = grid_maps(old.grid, config.grid, kernel, least_squares) if kernel else None
+                         f"{_x(new.grid)}; take method 'auto'")
+    return copies
+
+
+def _change_grid(
+    state: dict[str, torch.Tensor], old: ModelConfig, new: ModelConfig, method: Method, copies: tuple[int, int] | None
+) -> None:
+    """Bring the token mixing in `state` to the grid of `new`."""
+    rule = INTERPOLATIONS.get(AUTO if method == "auto" else method)
+    maps = grid_maps(old.grid, new.grid, *rule) if rule else None
     for number, block in enumerate(old.layers):
         axes = {f"blocks.{number}.{name}": axes for name, axes in block.token_axes.items()}
         tokens = {name: state[name] for name in axes}
-        state |= interpolate(tokens, axes, maps) if maps else repeat_in_blocks(tokens, axes, old.grid, copies)
-    return config if maps else config.with_(blocks=tuple(block.beside(math.prod(copies)) for block in old.blocks))
+        if maps:
+            state |= interpolate(tokens, axes, maps)
+        elif copies:
+            state |= repeat_in_blocks(tokens, axes, old.grid, copies)
 
 
 def _change_stem(state: dict[str, torch.Tensor], old: ModelConfig, config: ModelConfig, preprocess: Preprocess) -> None:
@@ -109,13 +121,6 @@ def _change_stem(state: dict[str, torch.Tensor], old: ModelConfig, config: Model
     if config.in_channels != old.in_channels:
         kernel, shift = change_channels(kernel, shift, config.in_channels, preprocess)
     state["stem.proj.weight"], state["stem.proj.bias"] = kernel.to(weight.dtype).contiguous(), shift.to(bias.dtype)
-
-
-def _pixels(what: str, size: int | Sequence[int]) -> tuple[int, int]:
-    sides = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, Sequence) else ()
-    if len(sides) != 2 or not all(isinstance(side, int) for side in sides):
-        raise BadSetting(f"{what} {size!r}: give whole pixels, one number or (height, width)")
-    return sides[0], sides[1]
 
 
 def _x(grid: tuple[int, int]) -> str:

@@ -1,6 +1,5 @@
 """The head for other classes: rows of classes that keep their name are copied, all others start afresh."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -13,15 +12,11 @@ from allmlp.models.model import Model
 def change_classes(
     model: Model, num_classes: int, classes: Sequence[str] | None, generator: torch.Generator | None
 ) -> None:
-    """Give `model`, in place, a head for `num_classes`, by name where both sides have names.
-
-    A name that occurs twice on either side says nothing about which row is meant and is not copied.
-    """
+    """Give `model`, in place, a head for `num_classes`, by name where both sides have names."""
     old_head, old_classes = model.head, model.classes
     model.reset_classifier(num_classes, classes=classes, generator=generator)
     if isinstance(old_head, nn.Linear) and isinstance(model.head, nn.Linear) and old_classes and classes:
-        once = [{name for name, times in Counter(names).items() if times == 1} for names in (old_classes, classes)]
-        common = sorted(once[0] & once[1])
+        common = sorted(set(old_classes) & set(classes))
         to = [list(classes).index(name) for name in common]
         source = [old_classes.index(name) for name in common]
         model.head.weight[to] = old_head.weight[source]
