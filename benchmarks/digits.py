@@ -9,7 +9,6 @@ Rows go to results/digits.csv, one for each training; the summary is printed.
 """
 
 import argparse
-import csv
 import json
 import subprocess
 import sys
@@ -34,6 +33,7 @@ from allmlp.recipes import RECIPES
 from allmlp.train.ema import Ema
 from allmlp.train.optimizer import learning_rate_factor, parameter_groups
 from allmlp.train.run_folder import machine
+from rows import read, write
 
 RESULTS = Path(__file__).parent.parent / "results" / "digits.csv"
 COLUMNS = ("what", "seed", "test_accuracy_percent", "training_seconds", "process_seconds", "parameters", "epochs",
@@ -130,23 +130,10 @@ def resnet(train_images, train_labels, test_images, test_labels, seed: int, seco
             "parameters": sum(p.numel() for p in model.parameters()), "command": "benchmarks/digits.py small_resnet()"}
 
 
-def read() -> list[dict]:
+def earlier() -> list[dict]:
     """The rows of an earlier call, figures as numbers."""
-    with RESULTS.open(newline="") as file:
-        rows: list[dict] = list(csv.DictReader(file))
-    for row in rows:
-        row |= {name: float(row[name]) for name in ("test_accuracy_percent", "training_seconds")}
-    return rows
-
-
-def write(rows: list[dict]) -> None:
-    """All rows so far."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: f"{value:.3f}" if isinstance(value, float) else value for key, value in row.items()}
-                         for row in rows)
+    return [row | {name: float(row[name]) for name in ("test_accuracy_percent", "training_seconds")}
+            for row in read(RESULTS)]
 
 
 def main() -> None:
@@ -156,7 +143,7 @@ def main() -> None:
     options.add_argument("--keep", action="store_true", help="keep the rows that are there, make the others")
     chosen = options.parse_args()
     about = machine()
-    rows = read() if chosen.keep else []
+    rows = earlier() if chosen.keep else []
     where = {"threads": torch.get_num_threads(), "processor": about["processor"], "cores": about["cores"],
              "torch": about["versions"]["torch"], "commit": about["commit"], "date": time.strftime("%Y-%m-%d")}
 
@@ -164,7 +151,7 @@ def main() -> None:
         rows.append({**dict.fromkeys(COLUMNS, ""), **where, "what": what, "seed": str(seed), **row})
         print(f"{what:22} seed {seed}: {row['test_accuracy_percent']:.2f} % in {row['training_seconds']:.1f} s",
               flush=True)
-        write(rows)
+        write(RESULTS, COLUMNS, rows)
 
     def missing(what: str) -> list[int]:
         there = {row["seed"] for row in rows if row["what"] == what}

@@ -15,7 +15,6 @@ Rows go to results/folder_recipe.csv, one for each training; the summary is prin
 """
 
 import argparse
-import csv
 import tempfile
 import time
 from collections.abc import Iterator
@@ -36,6 +35,7 @@ from allmlp.recipe import Optimizer, Recipe, Schedule
 from allmlp.recipes import RECIPES, folder
 from allmlp.train.loop import run
 from allmlp.train.run_folder import machine
+from rows import read, write
 
 RESULTS = Path(__file__).parent.parent / "results" / "folder_recipe.csv"
 COLUMNS = ("what", "per_class", "classes", "seed", "test_accuracy_percent", "training_seconds", "steps", "epochs",
@@ -103,19 +103,6 @@ def trainings(per_class: int, seed: int, place: Path, weights: Path) -> Iterator
     yield "folder, pretrained on 0-4", ours(5 * per_class).with_(init=str(weights)), half
 
 
-def read() -> list[dict]:
-    with RESULTS.open(newline="") as file:
-        return [row | {"test_accuracy_percent": float(row["test_accuracy_percent"])} for row in csv.DictReader(file)]
-
-
-def write(rows: list[dict]) -> None:
-    with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: f"{value:.3f}" if isinstance(value, float) else value for key, value in row.items()}
-                         for row in rows)
-
-
 def main() -> None:
     torch.set_num_threads(1)
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -127,7 +114,8 @@ def main() -> None:
     where = {"threads": 1, "processor": about["processor"], "cores": about["cores"], "commit": about["commit"],
              "torch": about["versions"]["torch"], "date": time.strftime("%Y-%m-%d"),
              "command": "python benchmarks/folder_recipe.py"}
-    rows = read() if chosen.keep and RESULTS.exists() else []
+    rows = [row | {"test_accuracy_percent": float(row["test_accuracy_percent"])} for row in read(RESULTS)]
+    rows = rows if chosen.keep else []
     there = {(row["what"], row["per_class"], row["seed"]) for row in rows}
     with tempfile.TemporaryDirectory() as temporary:
         weights = Path(temporary) / "weights.safetensors"
@@ -146,7 +134,7 @@ def main() -> None:
                                  "classes": len(data.classes), **row})
                     print(f"{what:27} {per_class:4} per class, seed {seed}: {row['test_accuracy_percent']:.2f} % in "
                           f"{row['steps']} steps, {row['training_seconds']:.0f} s", flush=True)
-                    write(rows)
+                    write(RESULTS, COLUMNS, rows)
     print()
     for what, per_class in dict.fromkeys((row["what"], row["per_class"]) for row in rows):
         found = [row["test_accuracy_percent"] for row in rows if (row["what"], row["per_class"]) == (what, per_class)]

@@ -16,7 +16,6 @@ A row goes to results/kill_test.csv, beside those of other numbers of processes.
 """
 
 import argparse
-import csv
 import json
 import os
 import random
@@ -30,6 +29,7 @@ from pathlib import Path
 
 from allmlp.files import load_tensors
 from allmlp.train.run_folder import machine
+from rows import read, write
 
 RESULTS = Path(__file__).parent.parent / "results" / "kill_test.csv"
 COLUMNS = ("devices", "kills", "while_starting", "while_training", "while_saving", "cut_short", "resumed_at_steps",
@@ -168,14 +168,8 @@ def history(run: Path) -> list[dict]:
 
 
 def write_row(row: dict) -> None:
-    kept = []
-    if RESULTS.exists():
-        with open(RESULTS, newline="", encoding="utf-8") as file:
-            kept = [old for old in csv.DictReader(file) if old["devices"] != str(row["devices"])]
-    with open(RESULTS, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([*kept, row])
+    """In place of an earlier row of its kind."""
+    write(RESULTS, COLUMNS, [*(old for old in read(RESULTS) if old["devices"] != str(row["devices"])), row])
 
 
 if __name__ == "__main__":

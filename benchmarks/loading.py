@@ -16,7 +16,6 @@ results/loading.csv, in place of all earlier ones.
 
 import argparse
 import contextlib
-import csv
 import os
 import statistics
 import tempfile
@@ -36,6 +35,7 @@ from allmlp.data.shard import write_shards
 from allmlp.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, normalise
 from allmlp.recipe import Augment
 from allmlp.train.run_folder import machine
+from rows import write
 
 RESULTS = Path(__file__).parent.parent / "results" / "loading.csv"
 COLUMNS = ("loader", "source", "round", "images_per_second", "ratio_to_timm", "cpu_ms_per_image", "images", "workers",
@@ -174,11 +174,7 @@ def main() -> None:
             print(*(f"{key} {value}" for key, value in row.items()), sep=", ", flush=True)
     show(rows)
     if not options.dry:
-        RESULTS.parent.mkdir(exist_ok=True)
-        with RESULTS.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write(RESULTS, COLUMNS, rows)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ another seed (docs/log.md); the test part decided nothing.
 """
 
 import argparse
-import csv
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -39,6 +38,7 @@ from allmlp.recipe import Distillation, Recipe
 from allmlp.recipes import RECIPES
 from allmlp.train.loop import run
 from allmlp.train.run_folder import machine
+from rows import read, write
 
 RESULTS = Path(__file__).parent.parent / "results" / "objectives.csv"
 COLUMNS = ("what", "images_per_class", "seed", "test_accuracy_percent", "epochs", "cpu_seconds", "threads", "processor",
@@ -128,21 +128,6 @@ def timed(make: Callable[[], Path]) -> tuple[Path, float]:
     return make(), time.process_time() - start
 
 
-def read() -> list[dict]:
-    """The rows of an earlier call."""
-    with RESULTS.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def write(rows: list[dict]) -> None:
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: f"{value:.3f}" if isinstance(value, float) else value for key, value in row.items()}
-                         for row in rows)
-
-
 def summary(rows: list[dict]) -> Iterator[str]:
     """Mean and spread over seeds, and of the difference to the plain recipe with the same images."""
     score = {(row["what"], str(row["images_per_class"]), str(row["seed"])): float(row["test_accuracy_percent"])
@@ -165,7 +150,7 @@ def main() -> None:
     options.add_argument("--keep", action="store_true", help="keep the rows that are there, make the others")
     chosen = options.parse_args()
     about = machine()
-    rows = read() if chosen.keep else []
+    rows = read(RESULTS) if chosen.keep else []
     where = {"threads": torch.get_num_threads(), "processor": about["processor"], "cores": about["cores"],
              "torch": about["versions"]["torch"], "commit": about["commit"], "date": time.strftime("%Y-%m-%d"),
              "command": "python benchmarks/objectives.py"}
@@ -182,7 +167,7 @@ def main() -> None:
                 print(f"{row['images_per_class']!s:>4} {row['what']:40} seed {seed}: "
                       f"{row['test_accuracy_percent']:.2f} % in {row['cpu_seconds']:.0f} s", flush=True)
         rows += made
-        write(rows)
+        write(RESULTS, COLUMNS, rows)
     print(*summary(rows), sep="\n")
 
 

@@ -19,7 +19,6 @@ what the network knows survives, not what a higher resolution is worth. Nothing 
 
 import argparse
 import copy
-import csv
 import math
 import tempfile
 import time
@@ -42,6 +41,7 @@ from allmlp.preprocess import Preprocess, to_network_input
 from allmlp.recipes import RECIPES
 from allmlp.train.loop import run
 from allmlp.train.run_folder import machine
+from rows import read, write
 
 RESULTS = Path(__file__).parent.parent / "results" / "resize.csv"
 COLUMNS = ("model", "ratio", "method", "seed", "accuracy_before_percent", "accuracy_after_percent",
@@ -135,22 +135,6 @@ def as_text(row: dict) -> dict[str, str]:
     return {key: f"{value:.2f}" if isinstance(value, float) else str(value) for key, value in row.items()}
 
 
-def written() -> list[dict]:
-    """The rows of results/resize.csv."""
-    if not RESULTS.exists():
-        return []
-    with RESULTS.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def write(table: list[dict]) -> None:
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
-
-
 def show(table: list[dict]) -> None:
     """For each network and column a table in Markdown: methods down, ratios across, mean ± deviation over the seeds."""
     for name in dict.fromkeys(row["model"] for row in table):
@@ -185,7 +169,7 @@ def main() -> None:
     options.add_argument("--dry", action="store_true", help="leave results/resize.csv as it is")
     chosen = options.parse_args()
     if chosen.show:
-        show(written())
+        show(read(RESULTS))
         return
     torch.set_num_threads(chosen.threads)
     epochs, fine_tuning = chosen.epochs or EPOCHS[chosen.model], not chosen.skip_fine_tuning
@@ -203,7 +187,7 @@ def main() -> None:
                         for key, value in row.items()), sep=", ", flush=True)
     found = [as_text({**dict.fromkeys(COLUMNS, ""), **row, **where}) for row in found]
     if not chosen.dry:
-        write([row for row in written() if row["model"] != chosen.model] + found)
+        write(RESULTS, COLUMNS, [row for row in read(RESULTS) if row["model"] != chosen.model] + found)
     show(found)
 
 

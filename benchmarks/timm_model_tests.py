@@ -11,7 +11,6 @@ results/timm_model_tests.csv, in the place of its earlier one.
 """
 
 import argparse
-import csv
 import datetime
 import fnmatch
 import os
@@ -24,6 +23,8 @@ import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+
+from rows import read, write
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -130,18 +131,10 @@ def work(network: str) -> int:
     return VARIANTS[network].depth * count_macs(VARIANTS[network])
 
 
-def write(rows: list[dict[str, Any]]) -> None:
+def put(rows: list[dict[str, Any]]) -> None:
     """Put the rows in the place of those of the same tests."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    earlier = []
-    if RESULTS.exists():
-        with open(RESULTS, newline="", encoding="utf-8") as file:
-            earlier = list(csv.DictReader(file))
-    together = {row["test"]: row for row in [*earlier, *rows]}
-    with open(RESULTS, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(sorted(together.values(), key=lambda row: row["test"]))
+    together = {row["test"]: row for row in [*read(RESULTS), *rows]}
+    write(RESULTS, COLUMNS, sorted(together.values(), key=lambda row: row["test"]))
 
 
 def commit() -> str:
@@ -177,7 +170,7 @@ def main() -> int:
         pytest.main([*PYTEST, "--rootdir", folder, "-c", os.devnull, str(tests)], plugins=[tally])
     rows = tally.rows()
     if options.networks == "*":
-        write(rows)
+        put(rows)
     for row in rows:
         print(f"{row['test']:45} passed {row['passed']:4} of {row['collected']:4}, failed {row['failed']}, skipped by "
               f"timm {row['skipped_by_timm']}, left out {row['left_out']} ({row['why_left_out']}); {row['seconds']} s")

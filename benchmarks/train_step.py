@@ -17,7 +17,6 @@ products many times slower than fp32 ones. Rows go to results/train_step.csv.
 """
 
 import argparse
-import csv
 import json
 import resource
 import statistics
@@ -26,6 +25,8 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from rows import read, write
 
 RESULTS = Path(__file__).parent.parent / "results" / "train_step.csv"
 COLUMNS = ("model", "batch_size", "precision", "contender", "images_per_second", "spread_percent", "times_timm_eager",
@@ -213,15 +214,12 @@ def main() -> None:
     fixed = {"rounds": chosen.rounds, "threads": chosen.threads, "processor": about["processor"],
              "torch": about["versions"]["torch"], "timm": about["versions"]["timm"], "commit": about["commit"],
              "date": time.strftime("%Y-%m-%d"), "command": " ".join(["python benchmarks/train_step.py", *sys.argv[1:]])}
-    old = list(csv.DictReader(RESULTS.open())) if RESULTS.exists() else []
+    old = read(RESULTS)
     for name in chosen.models:
         for precision in chosen.precisions:
             rows = [row | fixed for row in measure(name, precision, chosen.rounds, chosen.threads)]
             old = [row for row in old if (row["model"], row["precision"]) != (name, precision)] + rows
-            with RESULTS.open("w", newline="") as file:
-                writer: csv.DictWriter[str] = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(old)
+            write(RESULTS, COLUMNS, old)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ them, and with 1 where the results differ by more than `TOLERANCE`. A row goes t
 
 import argparse
 import contextlib
-import csv
 import json
 import os
 import shutil
@@ -26,6 +25,7 @@ from pathlib import Path
 
 from allmlp.files import load_tensors
 from allmlp.train.run_folder import machine
+from rows import read, write
 
 RESULTS = Path(__file__).parent.parent / "results" / "two_hosts.csv"
 COLUMNS = ("hosts", "processes", "sharding", "epochs", "largest_difference_weights", "largest_difference_losses",
@@ -133,14 +133,8 @@ def differences(one: Path, two: Path) -> tuple[float, float]:
 
 
 def write_row(row: dict) -> None:
-    kept = []
-    if RESULTS.exists():
-        with open(RESULTS, newline="", encoding="utf-8") as file:
-            kept = [old for old in csv.DictReader(file) if old["sharding"] != row["sharding"]]
-    with open(RESULTS, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([*kept, row])
+    """In place of an earlier row of its kind."""
+    write(RESULTS, COLUMNS, [*(old for old in read(RESULTS) if old["sharding"] != row["sharding"]), row])
 
 
 if __name__ == "__main__":
