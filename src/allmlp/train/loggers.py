@@ -89,7 +89,7 @@ class _Wandb:
     """Steps are a number of the row, not W&B's own counter, which would refuse the steps that a resume repeats."""
 
     def __init__(self, output: Path, step: int, about: Mapping[str, Any]):
-        import wandb
+        import wandb  # pyright: ignore[reportMissingImports]  (optional)
 
         if "WANDB_MODE" not in os.environ and not wandb.api.api_key:
             raise BadSetting("--logger wandb: no account of Weights & Biases is known here; run `wandb login`, or set "
