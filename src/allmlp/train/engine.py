@@ -21,6 +21,7 @@ from allmlp.models.model import Model
 from allmlp.recipe import Recipe
 from allmlp.train.distributed import Processes
 from allmlp.train.ema import Ema
+from allmlp.train.products import through_onednn
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ def distribute(model: Model, ema: Ema | None, engine: Engine, processes: Process
     if engine.compile:
         for block in model.blocks:
             block.compile()  # block by block: minutes less to wait, and it goes with all of the following
+    elif engine.sharding == "none":
+        through_onednn(model)
     if engine.sharding == "fsdp":
         for network in (model, ema.model) if ema else (model,):
             _shard(network, processes)
