@@ -91,6 +91,8 @@ WRONG = {
     "no run to resume": (["train", "--resume", "/nowhere"], "not a run folder"),
     "settings with resume": (["train", "--resume", "/nowhere", "--lr", "1"], "cannot be given with it"),
     "weights that are not there": (["train", "digits", "--init", "/nowhere.safetensors"], "no such file"),
+    "unknown logger": (["train", "digits", "--logger", "tensorbord"], "did you mean tensorboard"),
+    "no file of weights": (["train", "digits", "--init", __file__], "not a file of weights"),
     "unknown command": (["trian", "digits"], "invalid choice: 'trian'"),
     "unknown flag": (["train", "digits", "--speed", "9"], "unrecognized arguments: --speed"),
 }

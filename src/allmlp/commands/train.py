@@ -65,16 +65,14 @@ def train_together(options: argparse.Namespace, processes: Processes) -> int:
     loggers = [] if options.logger == "none" else options.logger.split(",")
     together = f"{processes.count} processes, " if processes.count > 1 else ""
     try:
-        for note in plan.data.notes:
-            display.say(note)
-        display.say(f"{plan.recipe.name}: {plan.recipe.init or plan.recipe.model} on {plan.data.name}, "
-                    f"{', '.join(f'{len(part):,} {name}' for name, part in plan.data.splits.items())}, "
-                    f"{len(plan.data.classes)} classes; device {choose_device(options.device)}, {together}"
-                    f"CPU threads {threads}; run folder {output}")
+        what = (f"{plan.recipe.name}: {plan.recipe.init or plan.recipe.model} on {plan.data.name}, "
+                f"{', '.join(f'{len(part):,} {name}' for name, part in plan.data.splits.items())}, "
+                f"{len(plan.data.classes)} classes; device {choose_device(options.device)}, {together}"
+                f"CPU threads {threads}; run folder {output}")
         result = train(plan.recipe, plan.data, output, device=options.device, workers=options.workers,
                        source=plan.source, time_limit_minutes=options.time_limit, resume=bool(options.resume),
-                       overwrite=options.overwrite, display=display, engine=engine, processes=processes,
-                       loggers=loggers, save_every_seconds=options.save_every)
+                       overwrite=options.overwrite, display=display, opening=[*plan.data.notes, what], engine=engine,
+                       processes=processes, loggers=loggers, save_every_seconds=options.save_every)
     except BadImage as error:
         if not (output / "recipe.json").exists():
             raise

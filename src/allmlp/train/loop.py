@@ -71,6 +71,7 @@ def run(
     overwrite: bool = False,
     source: dict[str, Any] | None = None,
     display: Display | None = None,
+    opening: Sequence[str] = (),
     loggers: Sequence[str] = ("tensorboard",),
     engine: Engine = PLAIN,
     processes: Processes = ALONE,
@@ -78,8 +79,8 @@ def run(
     """Train `recipe` on `data` into the run folder `output`.
 
     `workers`: processes that load images (0: this one). `time_limit_minutes`: stop after so many minutes of this call,
-    saved so that `resume` can go on. `source`: how `data` was opened, noted in `run.json`. `loggers`: names of
-    `loggers.LOGGERS`. `processes`: those that train together, each of which calls this; only the first one writes and
+    saved so that `resume` can go on. `source`: how `data` was opened, noted in `run.json`. `opening`: lines to say once
+    everything that was asked for is known to be possible. `loggers`: names of `loggers.LOGGERS`. `processes`: those that train together, each of which calls this; only the first one writes and
     shows. Raises `AllMLPError`: `BadSetting` for settings that fit neither model nor data, `CannotWrite` for a full
     disk, `TrainingStopped` at the first non-finite loss.
     """
@@ -111,6 +112,8 @@ def run(
 
     counters = Counters()
     first_images, targets = processes.agreed(lambda: first_batch(loader, recipe, len(data.classes)))
+    for line in opening:
+        display.say(line)
     if resume:
         counters = processes.agreed(
             lambda: load_state(output / "state.safetensors", model, ema, optimizer, objective, processes))
