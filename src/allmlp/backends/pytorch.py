@@ -2,41 +2,20 @@
 
 import os
 
-import numpy as np
 import torch
 
 from allmlp import checkpoint
+from allmlp.backends.network import MAX_BATCH, NetworkPredictor
 from allmlp.errors import BadSetting
-from allmlp.models.model import Model, Output
-from allmlp.preprocess import Preprocess, to_network_input
-
-MAX_BATCH = 256  # larger requests are computed in parts, to bound memory
+from allmlp.models.model import Model
 
 
-class PyTorchPredictor:
-    """Runs `model` as it stands, in evaluation mode, on the device where it is."""
+class PyTorchPredictor(NetworkPredictor):
+    """One of our models, which says itself how it wants its images and what its logits mean."""
 
     def __init__(self, model: Model, max_batch: int = MAX_BATCH):
+        super().__init__(model, model.preprocess, model.classes, model.output, max_batch=max_batch)
         self.model = model
-        self.preprocess: Preprocess = model.preprocess
-        self.classes = model.classes
-        self.output: Output = model.output
-        self.max_batch = max_batch
-
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """uint8 `(N, H, W, 3)` to float32 logits `(N, K)`."""
-        device = next(self.model.parameters()).device
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            with torch.inference_mode():
-                parts = [
-                    self.model(to_network_input(images[i : i + self.max_batch], self.preprocess, str(device)))
-                    for i in range(0, max(len(images), 1), self.max_batch)
-                ]
-                return torch.cat(parts).float().cpu().numpy()
-        finally:
-            self.model.train(was_training)
 
 
 def load(

@@ -80,9 +80,10 @@ def run(
 
     `workers`: processes that load images (0: this one). `time_limit_minutes`: stop after so many minutes of this call,
     saved so that `resume` can go on. `source`: how `data` was opened, noted in `run.json`. `opening`: lines to say once
-    everything that was asked for is known to be possible. `loggers`: names of `loggers.LOGGERS`. `processes`: those that train together, each of which calls this; only the first one writes and
-    shows. Raises `AllMLPError`: `BadSetting` for settings that fit neither model nor data, `CannotWrite` for a full
-    disk, `TrainingStopped` at the first non-finite loss.
+    everything that was asked for is known to be possible. `loggers`: names of `loggers.LOGGERS`. `processes`: those
+    that train together, each of which calls this; only the first one writes and shows. Raises `AllMLPError`:
+    `BadSetting` for settings that fit neither model nor data, `CannotWrite` for a full disk, `TrainingStopped` at the
+    first non-finite loss.
     """
     output, display, started = Path(output), display or SilentDisplay(), time.monotonic()
     where = processes.agreed(lambda: processes.device(device))
