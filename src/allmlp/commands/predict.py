@@ -16,6 +16,7 @@ from allmlp.backends import Predictor, load_predictor
 from allmlp.data.image import IMAGE_EXTENSIONS, open_image
 from allmlp.errors import BadData, printable
 from allmlp.evaluate.probabilities import check_logits
+from allmlp.evaluate.top_classes import to_probabilities, top_classes
 from allmlp.files import write_text_atomically
 from allmlp.preprocess import fit
 
@@ -97,16 +98,9 @@ def predictions(predictor: Predictor, files: Sequence[Path], top: int) -> Iterat
             yield result if isinstance(result, BadData) else describe(file, next(probabilities), predictor.classes, top)
 
 
-def to_probabilities(logits: np.ndarray, output: str) -> np.ndarray:
-    if output == "sigmoid":
-        return np.exp(-np.logaddexp(0, -logits))
-    return np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
-
-
 def describe(file: Path, probabilities: np.ndarray, classes: Sequence[str] | None, top: int) -> dict:
-    """One prediction as plain values; a model without class names gives class numbers."""
-    order = np.argsort(-probabilities, kind="stable")[:top]
-    named = [{"class": classes[k] if classes else str(k), "probability": float(probabilities[k])} for k in order]
+    """One prediction as plain values."""
+    named = top_classes(probabilities, classes, top)
     return {"file": str(file), "class": named[0]["class"], "probability": named[0]["probability"], "top": named}
 
 

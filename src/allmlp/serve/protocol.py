@@ -1,0 +1,65 @@
+"""uvicorn's HTTP protocol with a limit on the head of a request, for which uvicorn has none.
+
+Without one, a client that sends a header line a minute holds a connection for ever, and one that never ends its headers
+fills the memory.
+"""
+
+import asyncio
+from typing import ClassVar
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MOST_HEAD_BYTES = 65_536
+
+
+class BoundedHead(HttpToolsProtocol):
+    """Closes a connection whose next request has not sent all its headers `head_seconds` after it began (the first:
+    after connecting), or sends more than `MOST_HEAD_BYTES` of them."""
+
+    head_seconds: ClassVar[float] = 10.0
+    _timer: asyncio.TimerHandle | None = None
+    _head_bytes = 0
+    _in_body = False
+
+    def connection_made(self, transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        super().connection_made(transport)
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(self.head_seconds, self._give_up)
+
+    def _end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._head_bytes = 0
+
+    def _give_up(self) -> None:
+        self._timer = None
+        if not self.transport.is_closing():
+            self.transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        if not self._in_body:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._timer is not None and self._head_bytes > MOST_HEAD_BYTES:
+            self._give_up()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._begin()
+
+    def on_headers_complete(self) -> None:
+        self._end()
+        self._in_body = True
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        super().on_message_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end()
+        super().connection_lost(exc)
