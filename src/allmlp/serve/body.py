@@ -6,7 +6,6 @@ come. A body is held in memory, never written to disk, and all bodies together h
 
 import asyncio
 import contextlib
-from email.message import Message
 from typing import NamedTuple
 
 from starlette.requests import ClientDisconnect, Request
@@ -164,10 +163,10 @@ def _parts(content_type: str, body: bytes, limits: Limits) -> list[Upload]:
 
 def _file_name(headers: list[tuple[bytes, bytes]]) -> str | None:
     """What the file of a part is called, "" for nothing; None for a part that is a plain field."""
+    from python_multipart.multipart import parse_options_header
+
     for name, text in headers:
         if name.lower() == b"content-disposition":
-            message = Message()
-            message["content-disposition"] = text.decode("utf-8", "replace").replace("\r", " ").replace("\n", " ")
-            given = message.get_filename()
-            return None if given is None else printable(given, 200)
+            given = parse_options_header(text)[1].get(b"filename")
+            return None if given is None else printable(given.decode("utf-8", "replace"), 200)
     return None
