@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.staticfiles import StaticFiles
 
 import allmlp
 from allmlp.backends import Predictor
@@ -36,9 +38,11 @@ def create_app(
     key: str | None = None,
     log: Log = silent,
     decoders: int = 2,
+    page: Path | None = None,
 ) -> Door:
     """`predictor` as a service; `about` names it in answers ("name", "digest", …). For `hosts`, `key` and `log` see
-    `Door`. Works on the event loop's own time but for decoding and predicting, which have threads of their own."""
+    `Door`. `page`: a folder of `web.page`, shown at /. Works on the event loop's own time but for decoding and
+    predicting, which have threads of their own."""
     limits = limits or Limits()
     metrics, room = Metrics(), Room(limits.max_bodies_bytes)
     batcher = Batcher(predictor, limits, decoders, metrics.batch)
@@ -114,6 +118,8 @@ def create_app(
     async def gone(request: Request, error: ClientDisconnect) -> Response:
         return Response(status_code=400)  # which nobody receives
 
+    if page is not None:
+        app.mount("/", StaticFiles(directory=page, html=True))  # last: what is named above comes first
     return Door(app, metrics, hosts, key, log, limits.max_requests)
 
 

@@ -21,7 +21,7 @@ from allmlp.serve.metrics import Metrics
 from allmlp.serve.refusal import Refusal
 
 OPEN = frozenset({"/healthz", "/readyz"})  # need no key: those who start and watch services have none
-HEADERS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+KEEP_NOTHING = [(b"cache-control", b"no-store")]  # of answers; the files of the page may be kept
 Log = Callable[[dict[str, Any]], None]
 
 
@@ -50,6 +50,7 @@ class Door:
             await self.app(scope, receive, send)
             return
         started, status, sent = time.perf_counter(), 500, 0
+        served = scope["path"] in self.metrics.PATHS
         name = uuid.uuid4().hex[:16]
         scope.setdefault("state", {})["request"] = about = {}
 
@@ -57,7 +58,8 @@ class Door:
             nonlocal status, sent
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *HEADERS, (b"x-request-id", name.encode())]
+                message["headers"] = [*message.get("headers", ()), (b"x-content-type-options", b"nosniff"),
+                                      *(KEEP_NOTHING if served else ()), (b"x-request-id", name.encode())]
             else:
                 sent += len(message.get("body", b""))
             await send(message)
@@ -72,7 +74,7 @@ class Door:
         finally:
             self.under_way -= 1
             seconds = time.perf_counter() - started
-            path = scope["path"] if scope.get("route") or scope["path"] in self.metrics.PATHS else "other"
+            path = scope["path"] if served else "other"  # few, or every path that anybody tries would be counted
             self.metrics.request(path, status, seconds)
             self.log({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "request": name, "method": scope["method"],
                       "path": path, "status": status, "ms": round(1000 * seconds, 2), "sent_bytes": sent, **about})
