@@ -1,9 +1,9 @@
 """Requests per second and latencies of `allmlp serve`, beside LitServe and a bare FastAPI endpoint.
 
     pip install litserve
-    python benchmarks/serve_load.py MODEL [--requests 4000] [--rounds 3] [--memory 20000]
+    python benchmarks/serve_load.py [MODEL] [--requests 4000] [--rounds 3] [--memory 20000]
 
-The same network, one CPU thread, the same form with one digit as a PNG file, over loopback with kept connections. All
+The same network (default: one trained on digits), one CPU thread, the same form with one digit as a PNG file, over loopback with kept connections. All
 three services run all the time; in each round every one is loaded in turn with 1, 8 and 64 clients, each of which sends
 its next request when it has its answer. The client is one process, which takes a core's time of its own. LitServe
 batches up to 32 with its default waiting time; the bare endpoint predicts one image per request in FastAPI's threads.
@@ -18,9 +18,11 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
+from digits_model import digits_model
 from rows import write
 
 RESULTS = Path(__file__).parent.parent / "results" / "serve_load.csv"
@@ -98,12 +100,18 @@ async def until_ready(port: int, content: bytes) -> None:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("model")
+    options.add_argument("model", nargs="?")
     options.add_argument("--requests", type=int, default=4000, help="of each service, with each number of clients")
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--memory", type=int, default=20_000)
     options.add_argument("--first-port", type=int, default=8740)
     chosen = options.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        chosen.model = chosen.model or str(digits_model(Path(folder) / "run"))
+        write(RESULTS, COLUMNS, compare(chosen))
+
+
+def compare(chosen: argparse.Namespace) -> list[dict]:
     ports = {name: chosen.first_port + number for number, name in enumerate(SERVICES)}
     commands = {name: [sys.executable, str(PEERS / f"serve_{name}.py"), chosen.model, str(ports[name])]
                 for name in SERVICES[1:]}
@@ -112,11 +120,10 @@ def main() -> None:
     running = {name: subprocess.Popen(commands[name], stdout=subprocess.DEVNULL, start_new_session=True)
                for name in SERVICES}
     try:
-        rows = measure(chosen, ports, running["allmlp"].pid)
+        return measure(chosen, ports, running["allmlp"].pid)
     finally:
         for process in running.values():
             os.killpg(process.pid, signal.SIGTERM)
-    write(RESULTS, COLUMNS, rows)
 
 
 def measure(chosen: argparse.Namespace, ports: dict[str, int], ours: int) -> list[dict]:
@@ -139,7 +146,7 @@ def measure(chosen: argparse.Namespace, ports: dict[str, int], ours: int) -> lis
     where = {"rounds": chosen.rounds, "processor": about["processor"], "commit": about["commit"],
              "versions": ", ".join(f"{name} {version(name)}" for name in ("fastapi", "litserve", "torch", "uvicorn")),
              "date": time.strftime("%Y-%m-%d"),
-             "command": f"python benchmarks/serve_load.py MODEL --requests {chosen.requests} --rounds {chosen.rounds}"}
+             "command": f"python benchmarks/serve_load.py --requests {chosen.requests} --rounds {chosen.rounds}"}
     rates = {key: [len(times) / seconds for seconds, times, _ in rounds] for key, rounds in found.items()}
     rows: list[dict] = []
     for name, clients in found:
