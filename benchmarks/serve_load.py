@@ -3,11 +3,12 @@
     pip install litserve
     python benchmarks/serve_load.py [MODEL] [--requests 4000] [--rounds 3] [--memory 20000]
 
-The same network (default: one trained on digits), one CPU thread, the same form with one digit as a PNG file, over loopback with kept connections. All
-three services run all the time; in each round every one is loaded in turn with 1, 8 and 64 clients, each of which sends
-its next request when it has its answer. The client is one process, which takes a core's time of its own. LitServe
-batches up to 32 with its default waiting time; the bare endpoint predicts one image per request in FastAPI's threads.
-Then `--memory` requests to ours alone: resident memory after each tenth. Rows go to results/serve_load.csv.
+The same network (default: one trained on digits), one CPU thread, the same form with one digit as a PNG file, over
+loopback with kept connections. All three services run all the time; in each round every one is loaded in turn with 1, 8
+and 64 clients, each of which sends its next request when it has its answer. The client is one process, which takes a
+core's time of its own. LitServe batches up to 32, waiting for none; the bare endpoint predicts one image per request in
+FastAPI's threads. Then `--memory` requests to ours alone: resident memory after each tenth. Rows go to
+results/serve_load.csv.
 """
 
 import argparse
