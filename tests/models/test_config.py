@@ -110,7 +110,7 @@ def test_an_unknown_field_is_refused_with_the_nearest_name():
 
 
 @pytest.mark.parametrize(("old", "new", "line"), [
-    ('"kind":"mixer"', '"kind":"attention"', "model: blocks.0: Input tag 'attention'"),
+    ('"kind":"mixer"', '"kind":"recurrent"', "model: blocks.0: Input tag 'recurrent'"),
     ('"activation":"tanh"', '"activaton":"tanh"',
      "unknown setting of mixer 'activaton'; did you mean activation?"),
     ('"width":768', '"width":"wide"', "model: width: Input should be a valid integer"),

@@ -157,7 +157,9 @@ def test_a_fresh_network_answers_the_heads_bias_for_every_image(config, images):
 @pytest.mark.parametrize(("name", "start"), [  # DeiT's resmlp_models.py
     ("resmlp_12_224", 0.1), ("resmlp_12_p32_224", 0.1), ("resmlp_12_p14_224", 0.1), ("resmlp_12_p8_224", 0.1),
     ("resmlp_24_224", 1e-5), ("resmlp_36_224", 1e-6), ("resmlp_big_24_224", 1e-6), ("resmlp_big_24_p16_224", 1e-6),
-    ("resmlp_p2_8", 0.1),
+    ("resmlp_p2_8", 0.1), ("resmlp_layernorm_12_224", 0.1), ("resmlp_mlp_12_224", 0.1), ("resmlp_conv_12_224", 0.1),
+    ("resmlp_depthwise_12_224", 0.1), ("resmlp_separable_12_224", 0.1), ("resmlp_classmlp_12_224", 0.1),
+    ("resmlp_classmlp_24_224", 1e-5), ("resmlp_classmlp_36_224", 1e-6),
 ])
 def test_layer_scale_starts_by_depth(name, start):
     model = build(VARIANTS[name].with_(depth=1))
@@ -167,7 +169,8 @@ def test_layer_scale_starts_by_depth(name, start):
 
 def test_every_resmlp_is_in_the_layer_scale_test():
     cases = test_layer_scale_starts_by_depth.pytestmark[0].args[1]
-    assert {name for name, _ in cases} == {name for name in VARIANTS if name.startswith("resmlp")}
+    without = {"resmlp_no_layerscale_12_224", "resmlp_no_interaction_12_224"}  # of both, or of the first branch
+    assert {name for name, _ in cases} == {name for name in VARIANTS if name.startswith("resmlp")} - without
 
 
 def test_gmlps_gate_starts_as_a_constant_one(gmlp):

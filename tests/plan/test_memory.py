@@ -41,6 +41,12 @@ def bytes_kept(model: torch.nn.Module, images: int) -> int:
 SMALL = {name: model_config(name) for name in ("mixer_p2_8", "resmlp_p2_8", "gmlp_p2_8")}
 SMALL["gmixer"] = model_config("gmixer_12_224", image_size=(32, 48), num_classes=7)
 SMALL["mixer, not square"] = model_config("mixer_t8_64", image_size=(24, 64), num_classes=3, in_channels=1)
+SMALL |= {name: model_config(f"resmlp_{name}_12_224", image_size=64, num_classes=3).with_(depth=2, width=24)
+          for name in ("no_layerscale", "no_interaction", "mlp", "conv", "depthwise", "separable", "classmlp",
+                       "layernorm")}
+SMALL["class-MLP, LayerNorm"] = SMALL["layernorm"].with_(global_pool="class_mlp")
+SMALL |= {name: model_config(f"mixer_{name}_s32_224", num_classes=3).with_(depth=2, width=24)
+          for name in ("untied", "grouped", "views")}
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -240,3 +240,21 @@ def test_a_warm_up_in_steps_that_leaves_nothing_is_refused():
 def test_an_option_that_the_optimizer_could_not_keep_is_refused():
     with pytest.raises(BadSetting, match="decay_semantics 'schedule' is for adamw"):
         Optimizer(name="lamb", decay_semantics="schedule")
+
+
+@pytest.mark.parametrize("supports", [(100, 200, 300, 400, 500), (500, 3000, 6000, 9000, 10_000)])
+def test_a_rate_that_falls_in_steps_is_bits(supports):
+    """The rule of BiT: warm up to the first support, then a tenth after each of the others."""
+    warmup, *milestones, steps = supports
+    schedule = Schedule(steps=steps, warmup_steps=warmup, decay="steps", milestones=tuple(milestones), rule="google")
+    for step in [*range(0, steps, 37), *supports[:-1], *(support + 1 for support in supports[:-1])]:
+        expected = step / warmup if step < warmup else 1.0
+        for support in supports[1:]:
+            expected /= 10 if warmup <= step and support < step else 1
+        assert learning_rate_factor(schedule, step, steps_per_epoch=7) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("fields", [{"decay": "steps"}, {"milestones": (3,)}])
+def test_steps_and_their_places_go_together(fields):
+    with pytest.raises(BadSetting, match="decay 'steps' and milestones"):
+        Schedule(**fields)

@@ -13,6 +13,11 @@ with I input channels, and K classes:
     gmixer block     3/4 of that                     gating halves what the second linear of each MLP sees
     ResMLP block     C·S·S;  S·2·C·D_C               one linear map along tokens; the MLP
     gMLP block       (D/2)·S·S;  S·(C·D + D/2·C)     the gate's map along tokens; the two linears around it
+    attention        2·S·S·C + 4·S·C·C;  S·2·C·D_C   tokens with tokens; queries, keys, values, output; the MLP
+    convolution      S·k·k·C;  S·2·C·D_C             C times the first where it is not depthwise; zeros beyond the edge
+                                                     count, as PyTorch counts them
+    patch merging    S·C·C'                          under channel mixing
+    class-MLP        2·(C·(S + 1) + 8·C·C)           pooling by layers (models/class_mlp.py); the mean is not counted
     head             C·K                             S times that without pooling
 
 (MLP-Mixer sections 2-3, ResMLP section 2, gMLP section 2; the blocks' own lines are their configs' `macs`.)
@@ -23,6 +28,7 @@ import math
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from allmlp.models import class_mlp
 from allmlp.models.model import Model, ModelConfig
 
 
@@ -37,14 +43,18 @@ def count_macs(config: ModelConfig) -> int:
 
 
 def by_part(config: ModelConfig) -> dict[str, int]:
-    """Multiply-adds for one image of the stem, of all blocks' token mixing and channel mixing, and of the head."""
-    tokens = math.prod(config.grid)
-    blocks = [layer.macs(config.width, tokens) for layer in config.layers]
+    """Multiply-adds for one image of the stem, of all blocks' token mixing and channel mixing, of pooling where it has
+    any, and of the head."""
+    blocks = [layer.macs(width, math.prod(grid)) for layer, width, grid in config.places]
+    pooling = {}
+    if config.global_pool == "class_mlp":
+        pooling = {"pooling": class_mlp.macs(config.out_width, math.prod(config.out_grid))}
     return {
-        "stem": tokens * config.in_channels * math.prod(config.patch_size) * config.width,
+        "stem": config.stem.macs(config),
         "token mixing": sum(block.token_mixing for block in blocks),
         "channel mixing": sum(block.channel_mixing for block in blocks),
-        "head": config.width * config.num_classes * (1 if config.global_pool else tokens),
+        **pooling,
+        "head": config.out_width * config.num_classes * (1 if config.global_pool else math.prod(config.out_grid)),
     }
 
 

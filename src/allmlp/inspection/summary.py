@@ -69,8 +69,9 @@ def _times(name: str, config: ModelConfig) -> int:
     top, _, rest = name.partition(".")
     if top != "blocks":
         return 1
-    index, period = int(rest.partition(".")[0]), len(config.blocks)
-    return len(range(index, config.depth, period)) if index < period else 0
+    places = config.places
+    index = int(rest.partition(".")[0])
+    return places.count(places[index]) if places.index(places[index]) == index else 0
 
 
 def _aligned(cells: list[tuple[str, ...]]) -> list[str]:

@@ -2,29 +2,53 @@
 
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import pydantic
 from pydantic import Field
 
 from allmlp.errors import BadSetting
-from allmlp.models.blocks import BlockConfig
+from allmlp.models.blocks import AnyBlock
 from allmlp.models.init import InitScheme
 from allmlp.models.layers import LayerNormConfig, NormConfig, StochasticDepth
+from allmlp.models.merging import MergingConfig
+from allmlp.models.pyramid import PyramidConfig
+from allmlp.models.stems import PatchStem, StemConfig
 from allmlp.values import Value
+
+MAX_BRANCHES = 8_192  # in all blocks; a bound for files from outside, as blocks may hold others
+
+AnyLayer = AnyBlock | MergingConfig | PyramidConfig
+LayerConfig = Annotated[AnyLayer, Field(discriminator="kind")]
+
+
+class Place(NamedTuple):
+    """A layer in a network: what it is, and the width and the grid (rows, columns) that it is built for."""
+
+    layer: AnyLayer
+    width: int
+    grid: tuple[int, int]
 
 
 class ModelConfig(Value):
-    """A network, complete. Sizes are (height, width) in pixels. `blocks` is repeated in turn up to `depth` blocks."""
+    """A network, complete. Sizes are (height, width) in pixels. `blocks` is repeated in turn up to `depth` layers.
+
+    So one block is the same all through, two take turns, and `depth` of them are any sequence: the first k of one kind
+    and the rest of another. Patch merging counts as a layer; behind it the grid is smaller and tokens are wider than
+    `width`, which is what the stem makes.
+    """
 
     image_size: tuple[int, int]
     patch_size: tuple[int, int]
     in_channels: int = Field(default=3, ge=1)
     width: int = Field(ge=1, le=65_536)
     depth: int = Field(ge=1, le=1_024)  # a bound for files from outside: each block takes time to build
-    blocks: tuple[BlockConfig, ...] = Field(min_length=1)
+    blocks: tuple[LayerConfig, ...] = Field(min_length=1)
+    # Left out of JSON where it is the usual one, so that what older versions wrote and read stays as it was.
+    stem: StemConfig = Field(default=PatchStem(), exclude_if=lambda stem: stem == PatchStem())
     norm: NormConfig = LayerNormConfig()  # the last one, before pooling
-    global_pool: Literal["avg", ""] = "avg"  # the mean over tokens, or none: the head then answers for every token
+    # The mean over tokens; layers of their own (`class_mlp.py`); or none: the head then answers for every token.
+    global_pool: Literal["avg", "class_mlp", ""] = "avg"
     drop_rate: float = Field(default=0.0, ge=0, lt=1)  # dropout before the head
     num_classes: int = Field(default=1000, ge=0)  # 0: no head, the features that would go into it come out
     stochastic_depth: StochasticDepth = StochasticDepth()
@@ -36,10 +60,7 @@ class ModelConfig(Value):
         for side, image, patch in zip(("height", "width"), self.image_size, self.patch_size, strict=True):
             if patch < 1 or image < 1:
                 raise ValueError(f"{side}: image size {image} and patch size {patch} must be at least 1 pixel")
-            if image % patch:
-                low, high = image // patch * patch, (image // patch + 1) * patch
-                near = f"{low} or {high}" if low else f"{high}"
-                raise ValueError(f"image {side} {image} is not divisible by the patch {side} {patch}; take {near}")
+        self.stem.check(self.image_size, self.patch_size)
         return self
 
     @pydantic.model_validator(mode="after")
@@ -48,15 +69,49 @@ class ModelConfig(Value):
             raise ValueError(f"{len(self.blocks)} blocks for a depth of {self.depth}; give at most {self.depth}")
         return self
 
-    @property
-    def grid(self) -> tuple[int, int]:
-        """(rows, columns) of tokens."""
-        return self.image_size[0] // self.patch_size[0], self.image_size[1] // self.patch_size[1]
+    @pydantic.model_validator(mode="after")
+    def _layers_fit(self) -> Self:
+        branches = 0
+        for place in self.places:
+            branches += place.layer.branches
+            if branches > MAX_BRANCHES:
+                raise ValueError(f"its blocks have more than {MAX_BRANCHES:,} residual branches, which is the limit")
+        if self.out_width > 65_536:
+            raise ValueError(f"merging ends in a width of {self.out_width}; the limit is 65,536")
+        return self
 
     @property
-    def layers(self) -> list[BlockConfig]:
-        """The config of each of the `depth` blocks."""
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of tokens that the stem makes."""
+        return self.stem.grid(self.image_size, self.patch_size)
+
+    @property
+    def layers(self) -> list[AnyLayer]:
+        """The config of each of the `depth` layers."""
         return [self.blocks[i % len(self.blocks)] for i in range(self.depth)]
+
+    @property
+    def places(self) -> list[Place]:
+        """Each of the `depth` layers with its own width and grid."""
+        return self._places_and_end()[0]
+
+    @property
+    def out_width(self) -> int:
+        """Channels of the tokens that come out of the last layer."""
+        return self._places_and_end()[1]
+
+    @property
+    def out_grid(self) -> tuple[int, int]:
+        """(rows, columns) of them."""
+        return self._places_and_end()[2]
+
+    def _places_and_end(self) -> tuple[list[Place], int, tuple[int, int]]:
+        places, width, grid = [], self.width, self.grid
+        for layer in self.layers:
+            places.append(Place(layer, width, grid))
+            if isinstance(layer, MergingConfig | PyramidConfig):
+                width, grid = layer.after(width, grid)
+        return places, width, grid
 
 
 def height_width(what: str, size: int | Sequence[int]) -> tuple[int, int]:

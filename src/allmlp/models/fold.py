@@ -11,6 +11,8 @@ For inference. With α, β a norm's scale and shift per channel (LayerNorm's wei
 - Mixer's norm before token mixing stays: α and a table of D_S·C shifts would be due on the hidden units instead, which
   saves operations only where D_S < 2S (in B/16 one in a hundred).
 - The norm in gMLP's gate stays: a table for each block would save one addition per number.
+- Blocks of a kind that has no rule here (the ablations) stay as they are, and so does the last norm before class-MLP
+  pooling, which mixes tokens with weights that do not sum to 1.
 
 Tokens that come out of `forward_features` are then without the last norm's scale and shift, which the head has.
 """
@@ -20,8 +22,10 @@ from collections.abc import Callable
 
 import torch
 
-from allmlp.models.blocks import BlockConfig
-from allmlp.models.config import ModelConfig
+from allmlp.models.blocks.gmlp import GMLPConfig
+from allmlp.models.blocks.mixer import MixerConfig
+from allmlp.models.blocks.resmlp import ResMLPConfig
+from allmlp.models.config import ModelConfig, Place
 from allmlp.models.layers import AnyNorm, without_affine
 from allmlp.models.model import Model, check_model
 
@@ -40,15 +44,15 @@ def fold(model: Model) -> Model:
     dtypes = {name: tensor.dtype for name, tensor in model.state_dict().items()}
     state = {name: tensor.detach().double() for name, tensor in model.state_dict().items()}
     for number, block in enumerate(config.layers):
-        if not block.folded:
+        if block.kind in FOLDS and not block.folded:
             FOLDS[block.kind](state, f"blocks.{number}.")
-    if config.num_classes:
+    if _last_norm_folds(config):
         _fold_norm(state, "norm", "head")
 
-    norm = without_affine(config.norm) if config.num_classes else config.norm
+    norm = without_affine(config.norm) if _last_norm_folds(config) else config.norm
+    blocks = tuple(block.with_(folded=True) if block.kind in FOLDS else block for block in config.blocks)
     with torch.device("meta"):
-        new = Model(config.with_(norm=norm, blocks=tuple(block.with_(folded=True) for block in config.blocks)),
-                    model.preprocess, model.classes, model.output)
+        new = Model(config.with_(norm=norm, blocks=blocks), model.preprocess, model.classes, model.output)
     usual = model.stem.proj.weight.dtype
     new.load_state_dict({name: tensor.to(dtypes.get(name, usual), copy=True) for name, tensor in state.items()},
                         assign=True)
@@ -57,19 +61,23 @@ def fold(model: Model) -> Model:
 
 def operations_saved(config: ModelConfig) -> int:
     """Multiplications and additions per image that `fold` removes from a network."""
-    elements = math.prod(config.grid) * config.width
-
-    def of_norm(norm: AnyNorm) -> int:
+    def of_norm(norm: AnyNorm, elements: int) -> int:
         return 0 if norm == without_affine(norm) else 2 * elements
 
-    def of_block(block: BlockConfig) -> int:
-        if block.folded:
+    def of_block(place: Place) -> int:
+        block, elements = place.layer, math.prod(place.grid) * place.width
+        if block.folded or not isinstance(block, MixerConfig | GMLPConfig | ResMLPConfig):
             return 0
         if block.kind == "resmlp":  # both Affs and γ2; γ1 stays, and the table takes the place of A's bias
-            return 2 * of_norm(block.norm) + elements
-        return of_norm(block.norm)
+            return 2 * of_norm(block.norm, elements) + elements
+        return of_norm(block.norm, elements)
 
-    return sum(of_block(block) for block in config.layers) + (of_norm(config.norm) if config.num_classes else 0)
+    last = of_norm(config.norm, math.prod(config.out_grid) * config.out_width) if _last_norm_folds(config) else 0
+    return sum(of_block(place) for place in config.places) + last
+
+
+def _last_norm_folds(config: ModelConfig) -> bool:
+    return config.num_classes > 0 and config.global_pool != "class_mlp"
 
 
 def _fold_mixer(state: State, block: str) -> None:

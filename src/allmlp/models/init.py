@@ -1,10 +1,11 @@
 """How the weights start. One scheme per source; each leaves no parameter untouched.
 
-| scheme | linear (kernel; bias) | stem convolution | head | source |
+| scheme | linear (kernel; bias) | convolutions, as the stem | head | source |
 |---|---|---|---|---|
 | flax | lecun normal; 0 | lecun normal; 0 | 0; `head_bias` | Google's Mixers: flax defaults, head zero |
 | timm | xavier uniform; N(0, 1e-6) in MLPs, else 0 | lecun normal; 0 | 0; `head_bias` | timm's mlp_mixer.py |
 | deit | normal(0.02) cut at ±2; 0 | PyTorch's default | like linear; `head_bias` | DeiT's resmlp_models.py |
+| spach | xavier uniform; 0 | normal, variance 2/fan_out; 0 | 0; `head_bias` | SPACH's spach.py |
 
 Norms and Aff start as the identity. LayerScale, the spatial gate and the SiLU gate have their own start (`init_own`).
 lecun normal: variance 1/fan_in from a normal cut at ±2σ; the cut shrinks the deviation by 0.8796…, so σ is enlarged.
@@ -20,7 +21,7 @@ from torch import nn
 from allmlp.errors import BadSetting, printable
 from allmlp.models.layers import Affine
 
-InitScheme = Literal["flax", "timm", "deit"]
+InitScheme = Literal["flax", "timm", "deit", "spach"]
 
 TRUNCATED_STD = 0.87962566103423978  # of a unit normal cut at ±2
 
@@ -47,7 +48,7 @@ def initialise(
             nn.init.ones_(module.alpha)
             nn.init.zeros_(module.beta)
         elif isinstance(module, nn.Conv2d):
-            _stem(module, scheme, generator)
+            _convolution(module, scheme, generator)
         elif isinstance(module, nn.Linear) and name == "head":
             _head(module, scheme, head_bias, generator)
         elif isinstance(module, nn.Linear):
@@ -59,21 +60,26 @@ def initialise(
                 own(generator)
 
 
-def _stem(conv: nn.Conv2d, scheme: InitScheme, generator: torch.Generator | None) -> None:
+def _convolution(conv: nn.Conv2d, scheme: InitScheme, generator: torch.Generator | None) -> None:
     fan_in = conv.weight[0].numel()
+    if conv.bias is not None:  # patch merging has none
+        nn.init.zeros_(conv.bias)
     if scheme == "deit":
         bound = 1 / math.sqrt(fan_in)  # PyTorch's Conv2d: kaiming uniform with a = sqrt(5), which is this bound
         nn.init.uniform_(conv.weight, -bound, bound, generator=generator)
-        nn.init.uniform_(_bias(conv), -bound, bound, generator=generator)
+        if conv.bias is not None:
+            nn.init.uniform_(conv.bias, -bound, bound, generator=generator)
+    elif scheme == "spach":
+        fan_out = len(conv.weight) * conv.weight[0, 0].numel()  # as PyTorch counts it, for depthwise ones too
+        nn.init.normal_(conv.weight, std=math.sqrt(2 / fan_out), generator=generator)
     else:
-        _lecun_normal(conv.weight, fan_in, generator)
-        nn.init.zeros_(_bias(conv))
+        lecun_normal(conv.weight, fan_in, generator)
 
 
 def _linear(linear: nn.Linear, scheme: InitScheme, in_mlp: bool, generator: torch.Generator | None) -> None:
     if scheme == "flax":
-        _lecun_normal(linear.weight, linear.in_features, generator)
-    elif scheme == "timm":
+        lecun_normal(linear.weight, linear.in_features, generator)
+    elif scheme in ("timm", "spach"):
         nn.init.xavier_uniform_(linear.weight, generator=generator)
     else:
         nn.init.trunc_normal_(linear.weight, std=0.02, generator=generator)
@@ -93,11 +99,6 @@ def _head(linear: nn.Linear, scheme: InitScheme, bias: float, generator: torch.G
     nn.init.constant_(linear.bias, bias)
 
 
-def _lecun_normal(weight: torch.Tensor, fan_in: int, generator: torch.Generator | None) -> None:
+def lecun_normal(weight: torch.Tensor, fan_in: int, generator: torch.Generator | None) -> None:
     std = math.sqrt(1 / fan_in) / TRUNCATED_STD
     nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std, generator=generator)
-
-
-def _bias(layer: nn.Conv2d) -> torch.Tensor:
-    assert layer.bias is not None, "every layer of these networks has a bias"
-    return layer.bias

@@ -54,7 +54,7 @@ def outputs_by_index(
     """Tokens `(B, S, C)` after the last norm, and the outputs of `blocks` (numbers), from first to last.
 
     `norm`: the last norm on each of them too. `stop_early`: leave out the blocks that come after the last one taken;
-    the tokens are then those of that block, normalised.
+    the tokens are then those of that block, normalised (in a pyramid as they are, where the norm is for wider ones).
     """
     if output_fmt not in ("NCHW", "NLC"):
         raise BadSetting(f"output_fmt {output_fmt!r}; accepted: NCHW (images of features), NLC (tokens)")
@@ -64,10 +64,13 @@ def outputs_by_index(
             break
         x_BSC = model.run_block(block, x_BSC)
         if index in blocks:
-            outputs.append(model.norm(x_BSC) if norm else x_BSC)
-    if output_fmt == "NCHW":
-        outputs = [model.to_grid(output).contiguous() for output in outputs]
-    return model.norm(x_BSC), outputs
+            if norm and x_BSC.shape[2] != model.num_features:
+                raise BadSetting(f"norm: the last norm is for {model.num_features} channels, and block {index} has "
+                                 f"{x_BSC.shape[2]}; leave norm out")
+            tokens_BSC = model.norm(x_BSC) if norm else x_BSC
+            outputs.append(model.to_grid(tokens_BSC, index).contiguous() if output_fmt == "NCHW" else tokens_BSC)
+    features_BSC = model.norm(x_BSC) if x_BSC.shape[2] == model.num_features else x_BSC
+    return features_BSC, outputs
 
 
 def take_blocks(depth: int, indices: int | Sequence[int] | None) -> list[int]:
@@ -90,9 +93,12 @@ def take_blocks(depth: int, indices: int | Sequence[int] | None) -> list[int]:
 
 
 def feature_info(config: ModelConfig) -> list[dict[str, Any]]:
-    """One entry for each block, all of one width; patches that are not square count by their longer side."""
-    return [{"module": f"blocks.{index}", "num_chs": config.width, "reduction": max(config.patch_size)}
-            for index in range(config.depth)]
+    """One entry for each block; patches that are not square count by their longer side."""
+    after = [*((place.width, place.grid) for place in config.places[1:]), (config.out_width, config.out_grid)]
+    return [{"module": f"blocks.{index}", "num_chs": width,
+             "reduction": max(config.patch_size[0] * config.grid[0] // rows,
+                              config.patch_size[1] * config.grid[1] // columns)}
+            for index, (width, (rows, columns)) in enumerate(after)]
 
 
 def as_timm_config(config: ModelConfig, preprocess: Preprocess) -> dict[str, Any]:
@@ -111,6 +117,6 @@ def as_timm_config(config: ModelConfig, preprocess: Preprocess) -> dict[str, Any
         "crop_mode": "center" if preprocess.resize == "shorter" else "squash",
         "mean": mean,
         "std": std,
-        "first_conv": "stem.proj",
+        "first_conv": "stem.proj" if config.stem.kind == "patches" else "stem.layers.0",
         "classifier": "head",
     }

@@ -4,6 +4,7 @@ Axes: B batch, S tokens, C channels, F hidden.
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
@@ -19,8 +20,18 @@ Gelu = Literal["tanh", "erf"]
 4.73e-4."""
 
 
+Activation = Literal[Gelu, "relu", "silu", "hardswish"]
+"""What ResMLP's appendix A tries in place of GELU too."""
+
+
 def gelu(kind: Gelu) -> nn.GELU:
     return nn.GELU(approximate="tanh" if kind == "tanh" else "none")
+
+
+def activate(kind: Activation) -> nn.Module:
+    if kind in ("tanh", "erf"):
+        return gelu(kind)
+    return {"relu": nn.ReLU, "silu": nn.SiLU, "hardswish": nn.Hardswish}[kind]()
 
 
 Axis = Literal["tokens in", "tokens out", "hidden", "halves of hidden", "channels"]
@@ -84,12 +95,12 @@ def without_affine(config: AnyNorm) -> AnyNorm:
 
 
 class Mlp(nn.Module):
-    """Linear, GELU, linear over the last axis: `(…, width)` to `(…, width)` through `hidden`."""
+    """Linear, activation, linear over the last axis: `(…, width)` to `(…, width)` through `hidden`."""
 
-    def __init__(self, width: int, hidden: int, activation: Gelu):
+    def __init__(self, width: int, hidden: int, activation: Activation):
         super().__init__()
         self.fc1 = nn.Linear(width, hidden)
-        self.act = gelu(activation)
+        self.act = activate(activation)
         self.fc2 = nn.Linear(hidden, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -170,11 +181,13 @@ class StochasticDepth(Value):
 
     def rates(self, branches: Sequence[int]) -> list[list[float]]:
         """The drop rate of each residual branch, for blocks that have `branches` of them, from first to last."""
+        numbers = [number - 1 for number in accumulate(int(count > 0) for count in branches)]
+
         def rate(block: int, branch: int) -> float:
             if self.rule == "constant":
                 return self.rate
-            if self.rule == "block":
-                return self.rate * block / max(len(branches) - 1, 1)
+            if self.rule == "block":  # what merges patches has no branch and does not count
+                return self.rate * numbers[block] / max(numbers[-1], 1)
             return self.rate * (sum(branches[:block]) + branch) / max(sum(branches) - 1, 1)
 
         return [[rate(block, branch) for branch in range(count)] for block, count in enumerate(branches)]

@@ -1,12 +1,14 @@
-"""The skeleton of every all-MLP network: patch embedding, blocks, norm, mean over tokens, linear head.
+"""The skeleton of every network: stem, blocks, norm, mean over tokens, linear head.
 
 Sources: MLP-Mixer (arXiv 2105.01601, section 2), ResMLP (arXiv 2105.03404, section 2), gMLP (arXiv 2105.08050). The
 families differ in the block, the norm and how the weights start. No positional embedding, no class token, no softmax.
+Hybrids take other stems and blocks, and layers that merge patches; which ones, the config says.
 Parameter names are timm's, so that state dicts pass both ways; so are the names of methods and what they answer.
 
 Axes: B batch, S tokens (raster order), C channels, H W image, K classes.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal, overload
@@ -15,8 +17,9 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from allmlp.errors import BadData, BadSetting, printable
+from allmlp.errors import BadSetting, printable
 from allmlp.models import interface
+from allmlp.models.class_mlp import ClassMlp
 from allmlp.models.config import ModelConfig
 from allmlp.models.init import initialise
 from allmlp.models.layers import DropPath, IdentityConfig, build_norm
@@ -27,29 +30,6 @@ Output = Literal["softmax", "sigmoid"]
 
 
 MAX_BYTES = 16 << 30  # of all weights; Mixer-H/14 at 448 pixels takes 2.4 GB
-
-
-@torch.fx.wrap  # a symbolic trace keeps it as a call
-def check_images(images_BCHW: torch.Tensor, channels: int, height: int, width: int) -> None:
-    """Raises `BadData` for images of another shape, which a convolution would take and cut."""
-    if list(images_BCHW.shape[1:]) != [channels, height, width]:
-        raise BadData(f"this network takes images (B, {channels}, {height}, {width}), not "
-                      f"{list(images_BCHW.shape)}")
-
-
-class PatchEmbedding(nn.Module):
-    """`(B, in_channels, H, W) -> (B, S, C)`: one linear map of each patch's pixels, as a convolution with bias.
-
-    Raises `BadData` for images of another size than the network's."""
-
-    def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.channels, (self.height, self.width) = config.in_channels, config.image_size
-        self.proj = nn.Conv2d(config.in_channels, config.width, config.patch_size, stride=config.patch_size)
-
-    def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
-        check_images(images_BCHW, self.channels, self.height, self.width)
-        return self.proj(images_BCHW).flatten(2).transpose(1, 2)
 
 
 class Model(nn.Module):
@@ -82,17 +62,21 @@ class Model(nn.Module):
         self.grad_checkpointing = False
         self._pretrained_cfg: dict[str, Any] | None = None
 
-        layers = config.layers
-        rates = config.stochastic_depth.rates([layer.branches for layer in layers])
+        places, width = config.places, config.out_width
+        rates = config.stochastic_depth.rates([layer.branches for layer, _, _ in places])
         rescale = config.stochastic_depth.rescale
-        self.stem = PatchEmbedding(config)
+        self.stem = config.stem.build(config)
         self.blocks = nn.Sequential(*(
-            layer.build(config.width, config.grid, [DropPath(rate, rescale) for rate in block_rates])
-            for layer, block_rates in zip(layers, rates, strict=True)
+            place.layer.build(place.width, place.grid, [DropPath(rate, rescale) for rate in block_rates])
+            for place, block_rates in zip(places, rates, strict=True)
         ))
-        self.norm = build_norm(config.norm, config.width)
+        self.norm = build_norm(config.norm, width)
+        self.pool = None
+        if config.global_pool == "class_mlp":
+            layer_scale = getattr(places[-1].layer, "layer_scale", None)
+            self.pool = ClassMlp(width, math.prod(config.out_grid), config.norm, layer_scale)
         self.head_drop = nn.Dropout(config.drop_rate)
-        self.head = nn.Linear(config.width, config.num_classes) if config.num_classes else nn.Identity()
+        self.head = nn.Linear(width, config.num_classes) if config.num_classes else nn.Identity()
 
     @property
     def num_classes(self) -> int:
@@ -108,8 +92,8 @@ class Model(nn.Module):
 
     @property
     def num_features(self) -> int:
-        """Channels of the tokens, and so of the pooled features too (`head_hidden_size`)."""
-        return self.config.width
+        """Channels of the last tokens, and so of the pooled features too (`head_hidden_size`)."""
+        return self.config.out_width
 
     head_hidden_size = num_features
 
@@ -149,6 +133,8 @@ class Model(nn.Module):
         """
         if self.global_pool == "avg":
             x_BSC = x_BSC.mean(dim=1)
+        elif self.pool is not None:
+            x_BSC = self.pool(x_BSC)
         x_BSC = self.head_drop(x_BSC)
         return x_BSC if pre_logits else self.head(x_BSC)
 
@@ -198,33 +184,39 @@ class Model(nn.Module):
             return checkpoint(block, x_BSC, use_reentrant=False)
         return block(x_BSC)
 
-    def to_grid(self, x_BSC: torch.Tensor) -> torch.Tensor:
-        """Tokens `(B, S, C)` laid out as an image `(B, C, rows, columns)`."""
-        return x_BSC.transpose(1, 2).unflatten(2, self.config.grid)
+    def to_grid(self, x_BSC: torch.Tensor, block: int | None = None) -> torch.Tensor:
+        """Tokens `(B, S, C)` as they come out of a block (None: the last) as an image `(B, C, rows, columns)`."""
+        grids = [*(place.grid for place in self.config.places[1:]), self.config.out_grid]
+        return x_BSC.transpose(1, 2).unflatten(2, grids[-1 if block is None else block])
 
     def get_classifier(self) -> nn.Module:
         return self.head
 
     def reset_classifier(
-        self, num_classes: int, global_pool: Literal["avg", ""] | None = None, classes: Sequence[str] | None = None,
-        generator: torch.Generator | None = None,
+        self, num_classes: int, global_pool: Literal["avg", "class_mlp", ""] | None = None,
+        classes: Sequence[str] | None = None, generator: torch.Generator | None = None,
     ) -> None:
         """Replace the head by a fresh one (0: none), started by the network's own scheme, and the pooling if given.
 
-        Raises `BadSetting`, with the network as it was, also for a head that takes more than `MAX_BYTES`.
+        Raises `BadSetting`, with the network as it was, also for a head that takes more than `MAX_BYTES`, and for
+        pooling "class_mlp" where the network has none: it has weights.
         """
         classes = one_name_per_class(classes, num_classes)
         pooling = self.global_pool if global_pool is None else global_pool
         config = self.config.with_(num_classes=num_classes, global_pool=pooling)
+        if pooling == "class_mlp" and self.pool is None:
+            raise BadSetting("global_pool 'class_mlp' has weights of its own; build the network with it")
         num_classes = config.num_classes
         body = sum(_bytes(tensor) for name, tensor in self.state_dict().items() if not name.startswith("head."))
-        head = num_classes * (config.width + 1) * self.stem.proj.weight.element_size()
+        head = num_classes * (config.out_width + 1) * self.stem.proj.weight.element_size()
         _check_bytes(config, body + head)
         self.config, self.classes, self.global_pool = config, classes, config.global_pool
+        if pooling != "class_mlp":
+            self.pool = None
         self.head = nn.Identity()
         if num_classes:
             like = self.stem.proj.weight
-            self.head = nn.Linear(self.config.width, num_classes)
+            self.head = nn.Linear(self.config.out_width, num_classes)
             initialise(nn.ModuleDict({"head": self.head}), self.config.init, self.config.head_bias, generator)
             self.head.to(like.device, like.dtype)
         self.head.train(self.training)
@@ -238,9 +230,12 @@ class Model(nn.Module):
         """
         taken = interface.take_blocks(self.config.depth, indices)
         depth = max(taken) + 1
-        self.blocks = self.blocks[:depth]
         norm = IdentityConfig() if prune_norm else self.config.norm
-        self.config = self.config.with_(depth=depth, blocks=self.config.blocks[:depth], norm=norm)
+        config = self.config.with_(depth=depth, blocks=self.config.blocks[:depth], norm=norm)
+        if config.out_width != self.config.out_width and not (prune_norm and prune_head):
+            raise BadSetting(f"block {depth - 1} has {config.out_width} channels, and norm and head are for "
+                             f"{self.config.out_width}; take prune_norm=True and prune_head=True")
+        self.config, self.blocks = config, self.blocks[:depth]
         if prune_norm:
             self.norm = nn.Identity()
         if prune_head:

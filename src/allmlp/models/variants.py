@@ -2,7 +2,7 @@
 
 Widths, depths and hidden widths: MLP-Mixer Table 1, ResMLP section 3, gMLP Table 1 (through timm). S/8 is in Google's
 GSAM release; S/4, B/8 and B/4 follow the same rule ("size / patch") and have no published result. The networks for 8,
-32, 64 and 96 pixels are our own.
+32, 64 and 96 pixels are our own; the papers' ablations stand in `ablations.py`.
 """
 
 import fnmatch
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from allmlp.errors import unknown_name
+from allmlp.models.ablations import ABLATIONS
 from allmlp.models.blocks import BlockConfig
 from allmlp.models.blocks.gmlp import GMLPConfig
 from allmlp.models.blocks.mixer import MixerConfig
@@ -92,6 +93,7 @@ VARIANTS: dict[str, ModelConfig] = {
     "mixer_t16_224": _mixer("t", 16, 224),
     "resmlp_p2_8": _resmlp(4, 64, 2, 0.1, image=8),
     "gmlp_p2_8": _gmlp(6, 64, 256, patch=2, image=8),
+    **ABLATIONS,
 }
 
 

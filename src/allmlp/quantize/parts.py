@@ -14,10 +14,13 @@ import torch
 from torch import nn
 
 from allmlp.errors import BadSetting
-from allmlp.models.blocks import BlockConfig
+from allmlp.models.blocks.mixer import MixerConfig
+from allmlp.models.blocks.resmlp import ResMLPConfig
+from allmlp.models.config import AnyLayer
 from allmlp.models.fold import fold
 from allmlp.models.layers import Affine
 from allmlp.models.model import Model
+from allmlp.models.stems import PatchStem
 from allmlp.preprocess import LUMA, channel_statistics
 
 PIXEL_CENTRE = 128  # the stem sees bytes - 128: exact in bf16, and a zero point in int8
@@ -105,13 +108,19 @@ def check_supported(model: Model) -> None:
     """Raises `BadSetting`, by name, for a network that the engine can't run."""
     config = model.config
     for block in config.blocks:
-        if block.kind == "mixer" and block.activation == "swiglu":
-            raise BadSetting("the engine runs mixer, resmlp and gmlp blocks, not gated mixers (activation 'swiglu'); "
-                             "use the PyTorch backend for this network")
+        gated = block.kind == "mixer" and block.activation == "swiglu"
+        if gated or block.kind not in ("mixer", "resmlp", "gmlp"):
+            what = "gated mixers (activation 'swiglu')" if gated else f"blocks of the kind {block.kind!r}"
+            raise BadSetting(f"the engine runs mixer, resmlp and gmlp blocks, not {what}; use the PyTorch backend for "
+                             "this network")
+    if config.stem != PatchStem():
+        raise BadSetting(f"the engine takes linear patches, and this network's stem is {config.stem}; use the PyTorch "
+                         "backend for it")
     if not config.num_classes:
         raise BadSetting("the engine needs a network with a head, and this one has num_classes 0; give it classes")
     if config.global_pool != "avg":
-        raise BadSetting("the engine answers for whole images, and this network has global_pool ''; use 'avg'")
+        raise BadSetting("the engine answers for whole images, and pools them by their mean; this network has "
+                         f"global_pool {config.global_pool!r}, use 'avg'")
     if config.in_channels not in (1, 3) or model.preprocess.channels != config.in_channels:
         raise BadSetting(f"the engine takes RGB images for networks with 1 or 3 input channels, not "
                          f"{config.in_channels}")
@@ -166,7 +175,7 @@ def _stem(model: Model) -> Linear:
     return Linear(weight.transpose(0, 2, 3, 1).reshape(len(weight), -1), bias)
 
 
-def _block(config: BlockConfig, block: nn.Module, width: int) -> BlockParts:
+def _block(config: AnyLayer, block: nn.Module, width: int) -> BlockParts:
     get = block.get_submodule
     if config.kind == "gmlp":
         first, half = _linear(get("mlp_channels.fc1")), config.hidden // 2
@@ -175,6 +184,7 @@ def _block(config: BlockConfig, block: nn.Module, width: int) -> BlockParts:
             Linear(first.weight[half:], first.bias[half:]), _norm(get("mlp_channels.gate.norm"), half),
             _linear(get("mlp_channels.gate.proj")), _linear(get("mlp_channels.fc2")), config.activation,
         )  # fmt: skip
+    assert isinstance(config, MixerConfig | ResMLPConfig)
     channels = (_norm(get("norm2"), width), _linear(get("mlp_channels.fc1")), _linear(get("mlp_channels.fc2")))
     if config.kind == "mixer":
         assert config.activation != "swiglu"

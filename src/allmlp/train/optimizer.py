@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from allmlp.errors import BadSetting
+from allmlp.models.blocks.mixer_variants import LinearPerChannel
 from allmlp.recipe import Optimizer, Schedule
 
 
@@ -23,9 +24,8 @@ def parameter_groups(model: nn.Module, weight_decay: float,
     (big_vision decays arrays called `kernel`). "dimensions": parameters of more than one axis (timm's and DeiT's rule;
     it takes in Aff, whose shape is (1, 1, C), and so pulls its scale from 1 towards 0).
     """
-    kernels = {
-        id(module.weight) for module in model.modules() if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d))
-    }
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, LinearPerChannel)
+    kernels = {id(module.weight) for module in model.modules() if isinstance(module, kinds)}
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     decayed = {id(p) for p in learning if (id(p) in kernels if mask == "kernels" else p.ndim > 1)}
     return [
@@ -70,6 +70,9 @@ def _decay(settings: Optimizer, decay: float) -> float:
 def learning_rate_factor(schedule: Schedule, step: int, steps_per_epoch: int) -> float:
     """The learning rate at `step` (from 0) as a fraction of its peak, by the rules that `Schedule` describes."""
     total, warmup = total_steps(schedule, steps_per_epoch), warmup_steps(schedule, steps_per_epoch)
+    if schedule.decay == "steps":
+        constant = schedule.with_(decay="constant", milestones=())
+        return learning_rate_factor(constant, step, steps_per_epoch) * 0.1 ** sum(m < step for m in schedule.milestones)
     if schedule.rule == "google":
         progress = min(max((step - warmup) / max(total - warmup, 1), 0.0), 1.0)
         return min(1.0, step / warmup if warmup else 1.0) * _remaining(schedule, progress)

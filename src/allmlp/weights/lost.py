@@ -4,12 +4,14 @@ Both follow from reading back: a config that infers to another one has lost some
 """
 
 import os
+from typing import get_args
 
 from allmlp.errors import BadCheckpoint, CannotWrite
-from allmlp.models.blocks import BlockConfig
+from allmlp.models.config import AnyLayer
 from allmlp.models.model import Model, ModelConfig
+from allmlp.models.stems import PatchStem
 from allmlp.weights.infer import family_of, family_preprocess, infer_config
-from allmlp.weights.layout import Layout
+from allmlp.weights.layout import Family, Layout
 
 TRAINING_ONLY = ("layer_scale",)  # of a block: where it starts
 COMPUTED = ("activation", "norm", "gate_norm")  # of a block: as a rule no tensor's shape or name depends on these
@@ -18,7 +20,9 @@ COMPUTED = ("activation", "norm", "gate_norm")  # of a block: as a rule no tenso
 def same_shape(one: ModelConfig, other: ModelConfig) -> bool:
     """Whether two networks differ in image size, channels, classes and training only."""
     def shape(config: ModelConfig):
-        return config.patch_size, config.width, config.depth, [_fields(block) for block in config.layers]
+        learned = config.global_pool == "class_mlp"
+        blocks = [_fields(block) for block in config.layers]
+        return config.patch_size, config.stem, config.width, config.depth, learned, blocks
 
     return shape(one) == shape(other)
 
@@ -26,6 +30,13 @@ def same_shape(one: ModelConfig, other: ModelConfig) -> bool:
 def check_writable(model: Model, layout: Layout, path: str | os.PathLike) -> None:
     """Refuse (`CannotWrite`) a network whose tensors or blocks the layout does not have."""
     config, state = model.config, model.state_dict()
+    foreign = [f"{block.kind!r} blocks" for block in config.blocks if block.kind not in get_args(Family)]
+    if config.global_pool == "class_mlp":
+        foreign.append("class-MLP pooling")
+    if config.stem != PatchStem():
+        foreign.append(f"stem of the kind {str(config.stem)!r}")
+    if foreign:
+        raise CannotWrite(f"{path}: {layout.source} has no {foreign[0]}; `allmlp.save` writes any network")
     ours = {ours for ours, _ in layout.names(config.depth, head="head.weight" in state).values()}
     family = family_of(config)
     if family != layout.family or ours != state.keys():
@@ -70,7 +81,7 @@ def _read_back(model: Model, layout: Layout, image_size: tuple[int, int] | None)
     return infer_config(layout, shapes, model.config.depth, image_size)
 
 
-def _fields(block: BlockConfig) -> dict:
+def _fields(block: AnyLayer) -> dict:
     """What shapes and names depend on."""
     fields = {name: value for name, value in block.model_dump().items() if name not in (*COMPUTED, *TRAINING_ONLY)}
     return {**fields, "gated": block.activation == "swiglu"}

@@ -15,8 +15,32 @@ from typing import Annotated
 
 from pydantic import Field
 
+from allmlp.models.blocks.attention import AttentionConfig
+from allmlp.models.blocks.convolution import ConvolutionConfig
 from allmlp.models.blocks.gmlp import GMLPConfig
 from allmlp.models.blocks.mixer import MixerConfig
+from allmlp.models.blocks.mixer_variants import MixerVariantConfig
+from allmlp.models.blocks.pooling import IdentityMixingConfig, PoolingConfig
 from allmlp.models.blocks.resmlp import ResMLPConfig
+from allmlp.models.blocks.resmlp_ablation import ResMLPAblationConfig
+from allmlp.models.blocks.shift import ShiftConfig
+from allmlp.models.blocks.spach import SpachConfig
+from allmlp.models.blocks.sum import SumConfig
 
-BlockConfig = Annotated[MixerConfig | ResMLPConfig | GMLPConfig, Field(discriminator="kind")]
+AnyBlock = (
+    MixerConfig
+    | ResMLPConfig
+    | GMLPConfig
+    | AttentionConfig
+    | ConvolutionConfig
+    | PoolingConfig
+    | IdentityMixingConfig
+    | ShiftConfig
+    | SpachConfig
+    | SumConfig
+    | ResMLPAblationConfig
+    | MixerVariantConfig
+)
+BlockConfig = Annotated[AnyBlock, Field(discriminator="kind")]
+
+SumConfig.model_rebuild(_types_namespace={"BlockConfig": BlockConfig})  # its blocks are any of these

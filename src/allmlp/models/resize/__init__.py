@@ -13,11 +13,13 @@ import torch
 from allmlp.errors import BadSetting, unknown_name
 from allmlp.models.config import ModelConfig, height_width
 from allmlp.models.init import seeded
+from allmlp.models.layers import IdentityConfig
 from allmlp.models.model import Model, build_on_meta, check_model, one_name_per_class
 from allmlp.models.resize.head import change_classes
 from allmlp.models.resize.resampling import Kernel, grid_maps
 from allmlp.models.resize.stem import change_channels, resample_patch
 from allmlp.models.resize.tokens import interpolate, repeat_in_blocks
+from allmlp.models.stems import PatchStem
 from allmlp.preprocess import Preprocess
 
 Method = Literal["auto", "block", "nearest", "bilinear", "bicubic", "area", "least_squares"]
@@ -102,20 +104,25 @@ def _change_grid(
     state: dict[str, torch.Tensor], old: ModelConfig, new: ModelConfig, method: Method, copies: tuple[int, int] | None
 ) -> None:
     """Bring the token mixing in `state` to the grid of `new`."""
+    if old.global_pool == "class_mlp":
+        raise BadSetting(f"resize knows no rule that brings class-MLP pooling from {_x(old.grid)} to {_x(new.grid)} "
+                         "tokens; train it at the image size and patch size that you need")
     rule = INTERPOLATIONS.get(AUTO if method == "auto" else method)
-    maps = grid_maps(old.grid, new.grid, *rule) if rule else None
-    for number, block in enumerate(old.layers):
-        axes = {f"blocks.{number}.{name}": axes for name, axes in block.token_axes.items()}
+    for number, (place, there) in enumerate(zip(old.places, new.places, strict=True)):
+        axes = {f"blocks.{number}.{name}": axes for name, axes in place.layer.token_axes.items()}
         tokens = {name: state[name] for name in axes}
-        if maps:
-            state |= interpolate(tokens, axes, maps)
+        if rule:
+            state |= interpolate(tokens, axes, grid_maps(place.grid, there.grid, *rule))
         elif copies:
-            state |= repeat_in_blocks(tokens, axes, old.grid, copies)
+            state |= repeat_in_blocks(tokens, axes, place.grid, copies)
 
 
 def _change_stem(state: dict[str, torch.Tensor], old: ModelConfig, config: ModelConfig, preprocess: Preprocess) -> None:
     if (config.patch_size, config.in_channels) == (old.patch_size, old.in_channels):
         return
+    if old.stem.with_(norm=IdentityConfig()) != PatchStem():
+        raise BadSetting("resize brings patches without overlap to another patch_size or in_channels, and this "
+                         f"network's stem is {old.stem}; train it with those that you need")
     weight, bias = state["stem.proj.weight"], state["stem.proj.bias"]
     kernel, shift = resample_patch(weight.double(), config.patch_size), bias.double()
     if config.in_channels != old.in_channels:
