@@ -10,6 +10,7 @@ from PIL import Image
 from timm.data.auto_augment import rand_augment_transform
 
 from allmlp.data.augment import image_augmentation
+from allmlp.data.deit import TimmRandAugment
 from allmlp.data.loader import Loader
 from allmlp.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from allmlp.recipe import Augment
@@ -35,6 +36,17 @@ def test_rand_augment_is_timms_with_deits_words():
         np.random.seed(drawn)  # noqa: NPY002
         expected = np.asarray(policy(Image.fromarray(image)))
         np.testing.assert_array_equal(augmentation(image, seed).permute(1, 2, 0).numpy(), expected)
+
+
+def test_posterizing_at_the_strongest_level_is_black():
+    """Level 10 keeps 4 - int(4) = 0 bits; magnitude 9 with a deviation of 0.5 comes to it in one operation of 44."""
+    augment = Augment(rand_augment=2, rand_augment_kind="timm", rand_augment_magnitude=10, rand_augment_deviation=0)
+    transform = TimmRandAugment(augment, IMAGENET, [124, 116, 104])
+    (operation,) = [found for found in transform.operations.ops if found.name.startswith("Posterize")]
+    operation.prob = 1.0
+    assert not np.asarray(operation(Image.fromarray(noise()))).any()
+    operation.magnitude = 8  # 4 - int(3.2) bits
+    np.testing.assert_array_equal(np.asarray(operation(Image.fromarray(noise()))), noise() & 0x80)
 
 
 def test_erasing_puts_unit_noise_into_normalised_images_cut_to_pixel_values():

@@ -1,10 +1,12 @@
 """Where images come from. `open_data` turns what a person writes for DATA into a `Data`:
 
-    digits, cifar10, pets, …                      a data set by name (`SOURCES`)
+    digits, digit-scenes, cifar10, pets, …        a data set by name (`SOURCES`)
     photos                                        a folder of images, of parquet files, of tar shards, or ImageNet's
     imagenet:DIR  imagenet21k:DIR                 ImageNet as it is distributed
     hf:owner/name  hf:DIR  photos.parquet         a data set of the Hugging Face Hub, or parquet files
     shards:DIR  photos/*.tar  https://…/{000..011}.tar    WebDataset shards
+    vtab:TASK  vtab:TASK+val                      VTAB-1k: a task's 800 or 1,000 images, and its test part
+    imagenet-v2:DIR  imagenet-a:  -r:  -sketch:  -c:    test sets for networks trained on ImageNet
 """
 
 import difflib
@@ -28,6 +30,12 @@ def _digits(where: str, choices: "Choices") -> Data:
     from allmlp.data.digits import open_digits
 
     return open_digits()
+
+
+def _scenes(where: str, choices: "Choices") -> Data:
+    from allmlp.data.scenes import open_scenes
+
+    return open_scenes()
 
 
 def _torchvision(where: str, choices: "Choices") -> Data:
@@ -67,12 +75,31 @@ def _shards(where: str, choices: "Choices") -> Data:
     return open_shards(where, choices)
 
 
+def _vtab(where: str, choices: "Choices") -> Data:
+    from allmlp.data.vtab import open_vtab
+
+    return open_vtab(where, choices)
+
+
+def _variant(kind: str) -> "Open":
+    def open_one(where: str, choices: "Choices") -> Data:
+        from allmlp.data.imagenet_variants import open_variant
+
+        return open_variant(kind, where, choices)
+
+    return open_one
+
+
 Open = Callable[[str, "Choices"], Data]
 TORCHVISION = ("aircraft", "caltech101", "cars", "cifar10", "cifar100", "country211", "dtd", "eurosat", "flowers102",
                "food101", "gtsrb", "pcam", "pets", "sst2", "stl10", "sun397", "svhn")
-SOURCES: dict[str, Open] = {"digits": _digits, **dict.fromkeys(TORCHVISION, _torchvision)}  # by name
+IMAGENET_VARIANTS = ("imagenet-v2", "imagenet-a", "imagenet-r", "imagenet-sketch", "imagenet-c")
+AT_HAND: dict[str, Open] = {"digits": _digits, "digit-scenes": _scenes}  # without any download
+SOURCES: dict[str, Open] = {**AT_HAND, **dict.fromkeys(TORCHVISION, _torchvision)}  # by name
 KINDS: dict[str, Open] = {  # by what stands before the colon
     "folder": _folder, "imagenet": _imagenet, "imagenet21k": _imagenet21k, "hf": _parquet, "shards": _shards,
+    "vtab": _vtab,
+    **{kind: _variant(kind) for kind in IMAGENET_VARIANTS},
 }  # fmt: skip
 
 
@@ -130,7 +157,7 @@ def canonical(source: str) -> str:
     """`source`, so that it means the same in another working folder: paths made absolute."""
     kind, where = kind_of(source)
     path = Path(where).expanduser()
-    local = kind != "name" and "://" not in where and (path.exists() or kind != "hf")
+    local = kind not in ("name", "vtab") and "://" not in where and (path.exists() or kind != "hf")
     where = str(path.resolve()) if local else where
     return where if kind in ("name", "folder") else f"{kind}:{where}"
 

@@ -64,7 +64,7 @@ def assemble(name: str, splits: Mapping[str, Keyed], notes: Iterable[str], choic
         raise BadData(f"{name}: it has its own splits, so no other split can be restored in it")
     chosen = {split: _keys(images) for split, images in found.items()} if drawn else None
     if choices.skip_bad:
-        found = {split: _readable(split, images, notes) for split, images in found.items()}
+        found = {split: readable(split, images, notes) for split, images in found.items()}
     return Data(name, tuple(train.classes), found, tuple(notes), chosen)
 
 
@@ -96,7 +96,7 @@ def _keys(images: ImageDataset) -> list[str]:
     return [images.key(index) for index in range(len(images))]  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _readable(split: str, images: ImageDataset, notes: list[str]) -> ImageDataset:
+def readable(split: str, images: ImageDataset, notes: list[str]) -> ImageDataset:
     bad = unreadable(images)
     if not bad:
         return images

@@ -6,6 +6,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from allmlp.errors import BadData
+
 SPLITS = ("train", "val", "test")
 
 
@@ -96,11 +98,20 @@ class Subset:
         return self.dataset.window if isinstance(self.dataset, Grouped) else 1
 
 
+class Splits(dict[str, ImageDataset]):
+    """Splits of which "train" may be missing, as of what is only tested on: asking for it is the user's mistake."""
+
+    def __missing__(self, split: str) -> ImageDataset:
+        raise BadData(f"this data has no {split} split, only {', '.join(self)}; it is not made for that")
+
+
 @dataclass(frozen=True)
 class Data:
-    """The splits of one source. `splits` has "train" and whichever of "val" and "test" exist, all of the same classes.
+    """The splits of one source. `splits` has "train" and whichever of "val" and "test" exist, all of the same classes;
+    what is only tested on has no "train" (`Splits`).
 
-    `notes`: one line each on what a person should know (bad files skipped, how a split was drawn).
+    `notes`: one line each on what a person should know (bad files skipped, how a split was drawn). `closed`: a network
+    with more classes is to answer among these alone (ImageNet-A, -R).
     """
 
     name: str
@@ -108,6 +119,7 @@ class Data:
     splits: Mapping[str, ImageDataset]
     notes: tuple[str, ...] = ()
     split_files: Mapping[str, Sequence[str]] | None = field(default=None, repr=False)  # a drawn split, written down
+    closed: bool = False
 
     @property
     def multi_label(self) -> bool:

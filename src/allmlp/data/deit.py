@@ -39,6 +39,9 @@ class TimmRandAugment(nn.Module):
         hints = {"translate_const": int(min(preprocess.image_size) * 0.45), "img_mean": tuple(fill),
                  "interpolation": Resampling[preprocess.interpolation.upper()]}
         self.operations = rand_augment_transform(words, hints)
+        for operation in self.operations.ops:
+            if operation.name.startswith("Posterize"):
+                operation.aug_fn = posterize
 
     def forward(self, picture: "Image.Image") -> "Image.Image":
         seed = int(torch.randint(2**32, ()))
@@ -50,6 +53,13 @@ class TimmRandAugment(nn.Module):
         finally:
             random.setstate(before[0])
             np.random.set_state(before[1])  # noqa: NPY002
+
+
+def posterize(picture: "Image.Image", bits: int, **options: object) -> "Image.Image":
+    """timm's, for 0 bits too: that is what level 10 asks for, black, and Pillow 13 refuses it."""
+    from timm.data import auto_augment
+
+    return auto_augment.posterize(picture, bits, **options) if bits else picture.point(lambda _: 0)
 
 
 class NoiseErasing(nn.Module):

@@ -118,7 +118,7 @@ def _by_synset(path: Path, notes: list[str], choices: Choices) -> Found:
     else:
         tars = sorted(one for one in path.glob("n*.tar") if SYNSET.fullmatch(one.stem))
         if not tars:
-            return _folders(path)
+            return synset_folders(path)
         files = {str(tar): kept_index(tar, "tar", lambda tar=tar: _scan_one(tar)) for tar in tars}
     _check(files, notes, choices)
     known = tuple(sorted({label for index in files.values() for label in index.labels}))
@@ -180,7 +180,7 @@ def _images(found: Iterable, label: str, remarks: list[str]) -> Iterable[tuple[i
             yield member.offset, member.size, member.name, label
 
 
-def _folders(root: Path) -> Found:
+def synset_folders(root: Path) -> Found:
     """Folders called by synset; whatever else lies there is left alone, as are the boxes of the detection task."""
     files: list[str] = []
     labels: list[int] = []
