@@ -39,10 +39,11 @@ class OnFeatures:
 def training_features(features: Predictor, train: ImageDataset, workers: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Features float32 `(N, C)` of the training images, in evaluation geometry, and their classes `(N,)`.
 
-    Raises `BadData` without images, and where they have several labels each.
+    Raises `BadData` without images, and where they have several labels each, or soft ones.
     """
     if len(train) == 0:
         raise BadData("no training images to fit a classifier on")
     if train.labels.ndim != 1:
-        raise BadData("k-NN and linear probes are for one class per image; these images have several labels each")
+        raise BadData("classifiers on frozen features are for one class per image; the training images have several "
+                      "labels each, or soft ones")
     return predict_dataset(features, train, workers=workers), train.labels

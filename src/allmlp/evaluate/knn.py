@@ -13,7 +13,7 @@ import numpy as np
 from allmlp.backends import Predictor
 from allmlp.data.dataset import ImageDataset
 from allmlp.errors import BadSetting
-from allmlp.evaluate.frozen import OnFeatures, training_features
+from allmlp.evaluate.frozen import Classify, OnFeatures, training_features
 
 NEIGHBOURS = 20
 TEMPERATURE = 0.07
@@ -27,21 +27,28 @@ def knn_predictor(features: Predictor, train: ImageDataset, neighbours: int = NE
     `features` as from `backends.load_features`. Raises `BadSetting` for more neighbours than training images, and what
     `training_features` does.
     """
-    from sklearn.neighbors import KNeighborsClassifier
-
     if not 1 <= neighbours <= len(train):
         raise BadSetting(f"{neighbours} neighbours: there are {len(train)} training images; give 1 to that many")
     bank, labels = training_features(features, train, workers)
+    classify = knn_classifier(bank, labels, len(train.classes), neighbours, temperature)
+    return OnFeatures(features, classify, tuple(train.classes))
+
+
+def knn_classifier(bank: np.ndarray, labels: np.ndarray, num_classes: int, neighbours: int = NEIGHBOURS,
+                   temperature: float = TEMPERATURE) -> Classify:
+    """The same from features that are there: of training images, `(N, C)`, N at least `neighbours`, and their classes
+    `(N,)`."""
+    from sklearn.neighbors import KNeighborsClassifier
+
     weigh: Any = functools.partial(_weights, temperature=temperature)  # scikit-learn's stubs know only names
     votes = KNeighborsClassifier(neighbours, algorithm="brute", metric="cosine", weights=weigh).fit(bank, labels)
-    num_classes = len(train.classes)
 
     def classify(x: np.ndarray) -> np.ndarray:
         shares = np.full((len(x), num_classes), NO_VOTE)
         shares[:, votes.classes_] += votes.predict_proba(x)
         return np.log(shares)
 
-    return OnFeatures(features, classify, tuple(train.classes))
+    return classify
 
 
 def _weights(distances: np.ndarray, temperature: float) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from allmlp.backends import Predictor
 from allmlp.data.dataset import ImageDataset
 from allmlp.errors import BadData, BadSetting
-from allmlp.evaluate.frozen import OnFeatures, training_features
+from allmlp.evaluate.frozen import Classify, OnFeatures, training_features
 
 MAX_ITERATIONS = 2_000
 
@@ -25,12 +25,17 @@ def linear_probe(features: Predictor, train: ImageDataset, c: float = 1.0, worke
     A class without training images is never predicted. Raises `BadSetting` for C, `BadData` for fewer than two classes
     with images, and what `training_features` does; warns where the optimisation does not end.
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
-
     if not c > 0:
         raise BadSetting(f"C {c}: expected a positive number")
     x, labels = training_features(features, train, workers)
+    return OnFeatures(features, fit_linear(x, labels, len(train.classes), c), tuple(train.classes))
+
+
+def fit_linear(x: np.ndarray, labels: np.ndarray, num_classes: int, c: float = 1.0) -> Classify:
+    """The linear layer fitted on features `(N, C)` with class numbers `(N,)`; raises and warns like `linear_probe`."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
     if len(present := np.unique(labels)) < 2:
         raise BadData(f"training images of {len(present)} class: a linear probe tells at least two apart")
     scaler = StandardScaler().fit(x)
@@ -38,7 +43,6 @@ def linear_probe(features: Predictor, train: ImageDataset, c: float = 1.0, worke
     if fitted.n_iter_.max() >= MAX_ITERATIONS:
         warnings.warn(f"the linear probe did not end in {MAX_ITERATIONS} iterations; give a smaller C", stacklevel=2)
     weight, bias = _all_classes(fitted.coef_, fitted.intercept_)
-    num_classes = len(train.classes)
 
     def classify(x: np.ndarray) -> np.ndarray:
         found = scaler.transform(x) @ weight.T + bias
@@ -46,7 +50,7 @@ def linear_probe(features: Predictor, train: ImageDataset, c: float = 1.0, worke
         logits[:, fitted.classes_] = found
         return logits
 
-    return OnFeatures(features, classify, tuple(train.classes))
+    return classify
 
 
 def _all_classes(weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
