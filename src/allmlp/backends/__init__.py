@@ -1,14 +1,20 @@
 """The one seam for inference: whatever runs a network, what its `load` returns is a *predictor*.
 
 Evaluation, prediction, serving and benchmarking see predictors only, so that every backend is measured by the same
-code. Two backends: PyTorch, and our own engine for files exported to it.
+code. A checkpoint runs in PyTorch; `BACKENDS` lists what it can be exported to.
 """
 
+import importlib
 import os
-from typing import Literal, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from allmlp.backends import manifest as manifests
+from allmlp.errors import BadCheckpoint, BadSetting, unknown_name
 from allmlp.preprocess import Preprocess
 
 
@@ -24,21 +30,91 @@ class Predictor(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Backend:
+    """What a network can be exported to. Its module has
+
+        export(model, path, precision, calibration=images, quantiser=name)    and
+        load(path, manifest=manifest, threads=n) -> Predictor
+
+    `path` is `file` in the exported folder. `limits`: the precisions it has, each with the largest rms error of logits,
+    over their standard deviation, that `export` lets pass. `quantisers`: who can choose the scales of int8, the first
+    by default. `packages`: what running it takes.
+    """
+
+    module: str
+    file: str
+    limits: Mapping[str, float]
+    quantisers: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    mixes: bool = False  # whether int8 can leave blocks in float
+
+    def load_module(self) -> Any:
+        return importlib.import_module(f"allmlp.backends.{self.module}")
+
+
+# float32: sums of some hundred terms in another order; bf16: 8 bits of mantissa; int8: 8 bits in all.
+FP32, BF16, INT8 = {"fp32": 1e-4}, {"bf16": 0.05}, {"int8": 0.25}
+XNNPACK = {"fp32": 2e-3}  # approximates GELU
+TIMM = {"fp32": 5e-3}  # has one flavour of GELU
+
+BACKENDS: dict[str, Backend] = {
+    "native": Backend("native", "model.allmlp", FP32 | BF16 | INT8, ("ours",), ("allmlp_native",)),
+    "onnx": Backend("onnx", "model.onnx", FP32 | INT8, ("ours", "ort"), ("onnxruntime",), mixes=True),
+    "openvino": Backend("openvino", "model.xml", FP32 | BF16 | INT8, ("nncf",), ("openvino",)),
+    "executorch": Backend("executorch", "model.pte", XNNPACK | INT8, ("xnnpack",), ("executorch", "torch")),
+    "pt2": Backend("pt2", "model.pt2", FP32 | BF16, (), ("torch",)),
+    "timm": Backend("timm", "timm", TIMM | BF16, (), ("timm", "torch")),
+}
+
+
+def find_backend(name: str) -> Backend:
+    """The backend called `name`. Raises `UnknownName`."""
+    if name not in BACKENDS:
+        raise unknown_name("backend", name, BACKENDS)
+    return BACKENDS[name]
+
+
 def load_predictor(
-    path: str | os.PathLike, device: str = "auto", image_size: tuple[int, int] | None = None
+    path: str | os.PathLike, device: str = "auto", image_size: tuple[int, int] | None = None,
+    threads: int | None = None,
 ) -> Predictor:
     """A predictor from whatever `checkpoint.load` takes, brought to `image_size` (height, width) if given.
 
-    Also from a file exported for our engine, which runs on the CPU at its own image size. Raises what loading and
+    Also from an exported folder, and from a file exported for our engine; those run on the CPU at their own image size.
+    `threads`: how many processors an exported network may use; PyTorch's are the process's. Raises what loading and
     resizing do, and `BadSetting` for a device, and for a network without classes.
     """
     from allmlp.backends import native
 
+    if manifests.is_export(path):
+        return load_export(path, device, image_size, threads)
     if native.is_model_file(path):
-        return native.load_as_asked(path, device, image_size)
+        return native.load_as_asked(path, device, image_size, threads)
     from allmlp.backends.pytorch import load
 
     return load(path, device, image_size)
+
+
+def load_export(
+    folder: str | os.PathLike, device: str = "auto", image_size: tuple[int, int] | None = None,
+    threads: int | None = None,
+) -> Predictor:
+    """A predictor from an exported folder. Raises `BadCheckpoint` for a damaged one, `BadSetting` for what an exported
+    network cannot be asked for, and `MissingPackage`."""
+    manifest = manifests.read(folder)
+    if manifest.backend not in BACKENDS:
+        raise BadCheckpoint(f"{folder}: exported for {manifest.backend!r}; this version of allmlp runs "
+                            f"{', '.join(BACKENDS)}")
+    if device not in ("auto", "cpu"):
+        raise BadSetting(f"device {device!r}: {os.fspath(folder)} was exported for {manifest.backend}, which runs on "
+                         "the CPU here; accepted: auto, cpu")
+    if image_size not in (None, manifest.preprocess.image_size):
+        raise BadSetting(f"image_size {image_size}: {os.fspath(folder)} was exported for images of "
+                         f"{manifest.preprocess.image_size}; export the network again with --image-size")
+    backend = BACKENDS[manifest.backend]
+    manifests.check_files(Path(folder), manifest, backend.file)
+    return backend.load_module().load(Path(folder) / backend.file, manifest=manifest, threads=threads)
 
 
 def load_features(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 import allmlp
+from allmlp.backends.manifest import Manifest, Precision
 from allmlp.errors import BadCheckpoint, BadData, BadSetting, MissingPackage
 from allmlp.preprocess import Preprocess
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 MAGIC = b"ALLMLPN\n"  # how a model file begins
 
-Precision = Literal["fp32", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 
 
@@ -35,11 +35,13 @@ def is_model_file(path: str | os.PathLike) -> bool:
 
 
 def export(
-    model: "Model", path: str | os.PathLike, precision: Precision = "fp32", calibration: np.ndarray | None = None
+    model: "Model", path: str | os.PathLike, precision: Precision = "fp32", calibration: np.ndarray | None = None,
+    quantiser: str | None = "ours",
 ) -> None:
     """Write `model` as one file for the engine: weights, preprocessing, class names.
 
     `calibration`: for int8, images of the training set, uint8 `(N, H, W, 3)` of the network's size; 64 are enough.
+    `quantiser`: there is one.
     Raises `BadSetting` for a network that the engine can't run, by name, and `CannotWrite`.
     """
     from allmlp.backends.native_file import write
@@ -105,16 +107,21 @@ class NativePredictor:
             raise BadData(str(error)) from None
 
 
-def load(path: str | os.PathLike, threads: int | None = None, level: str = "auto") -> NativePredictor:
+def load(path: str | os.PathLike, threads: int | None = None, level: str = "auto",
+         manifest: Manifest | None = None) -> NativePredictor:
     """A predictor from a file written by `export`.
 
     `threads`: how many processors may work, None: all. `level`: the instruction set, for tests and comparisons.
-    Raises `MissingPackage` without the engine, `BadCheckpoint` for a damaged file, `BadSetting` for the rest.
+    `manifest`: what the file has to be, where it lies in an exported folder. Raises `MissingPackage` without the
+    engine, `BadCheckpoint` for a damaged file, `BadSetting` for the rest.
     """
     package = engine()
     try:
-        model = package.Model(path, threads, level)
-        return NativePredictor(model, os.fspath(path))
+        predictor = NativePredictor(package.Model(path, threads, level), os.fspath(path))
+        if manifest is not None and (predictor.preprocess, predictor.classes, predictor.model.num_classes) != (
+                manifest.preprocess, manifest.classes, manifest.num_classes):
+            raise BadCheckpoint(f"{path}: not the network that its manifest describes; export the network again")
+        return predictor
     except package.BadModel as error:
         raise BadCheckpoint(str(error)) from None
     except ValueError as error:
@@ -123,12 +130,14 @@ def load(path: str | os.PathLike, threads: int | None = None, level: str = "auto
         raise BadCheckpoint(f"{os.fspath(path)}: needs more memory than there is") from None
 
 
-def load_as_asked(path: str | os.PathLike, device: str, image_size: tuple[int, int] | None) -> NativePredictor:
+def load_as_asked(
+    path: str | os.PathLike, device: str, image_size: tuple[int, int] | None, threads: int | None = None
+) -> NativePredictor:
     """`load`, after a look at what was asked for: the engine has the CPU only, and an exported network one size."""
     if device not in ("auto", "cpu"):
         raise BadSetting(f"device {device!r}: {os.fspath(path)} is a file for our engine, which runs on the CPU; "
                          "accepted: auto, cpu")
-    predictor = load(path)
+    predictor = load(path, threads)
     if image_size not in (None, predictor.preprocess.image_size):
         raise BadSetting(f"image_size {image_size}: {os.fspath(path)} was exported for images of "
                          f"{predictor.preprocess.image_size}; resize the network and export it again")

@@ -1,0 +1,169 @@
+"""A network as an exported folder, which exists only once it has been run and compared."""
+
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import allmlp
+from allmlp.backends import BACKENDS, Backend, find_backend
+from allmlp.backends import manifest as manifests
+from allmlp.backends.manifest import Manifest, Precision
+from allmlp.backends.packages import need, version
+from allmlp.backends.verify import Evidence, verify
+from allmlp.errors import BadSetting, CannotWrite
+from allmlp.models.model import Model
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked for. `quantiser`: None for the backend's first. `max_drop`: of accuracy, in points; with it, int8
+    and bf16 have to be no slower than the same backend in fp32 too."""
+
+    backend: str
+    precision: Precision = "fp32"
+    quantiser: str | None = None
+    max_drop: float | None = None
+    threads: int | None = None
+
+    def checked(self) -> tuple[Backend, str | None]:
+        """The backend and who quantises. Raises `BadSetting`, and `MissingPackage` for what running it needs."""
+        backend = find_backend(self.backend)
+        if self.precision not in backend.limits:
+            able = [name for name, other in BACKENDS.items() if self.precision in other.limits]
+            raise BadSetting(f"precision {self.precision!r}: {self.backend} has {', '.join(backend.limits)}; "
+                             f"{self.precision} is there for {', '.join(able)}")
+        if self.quantiser is not None and (self.precision != "int8" or self.quantiser not in backend.quantisers):
+            accepted = ", ".join(backend.quantisers) or "none"
+            raise BadSetting(f"quantiser {self.quantiser!r}: for {self.backend} in {self.precision}; accepted with "
+                             f"--precision int8: {accepted}")
+        need(*backend.packages)
+        return backend, (self.quantiser or backend.quantisers[0]) if self.precision == "int8" else None
+
+
+@dataclass(frozen=True)
+class Exported:
+    """`manifest.verification` says how it went; `folder` is None where it did not pass and so was not kept.
+
+    `notes`: what a person should know, one line each. `tried`: (blocks left in float, failures) of earlier attempts."""
+
+    manifest: Manifest
+    folder: Path | None
+    notes: tuple[str, ...]
+    tried: tuple[tuple[int, tuple[str, ...]], ...] = ()
+
+
+def export(model: Model, folder: str | os.PathLike, wish: Wish, evidence: Evidence,
+           calibration: np.ndarray | None = None, origin: Mapping[str, Any] | None = None,
+           overwrite: bool = False) -> Exported:
+    """Export `model` and verify it on `evidence`. `calibration`: for int8, training images of the network's size.
+
+    Where `max_drop` is exceeded, and the backend can mix, the blocks that int8 hurts most go back to float, twice as
+    many in each attempt. Raises `BadSetting`, `BadCheckpoint`, `MissingPackage`, `CannotWrite`.
+    """
+    from allmlp.backends.graph import check_exportable
+
+    backend, quantiser = wish.checked()
+    check_exportable(model)
+    if wish.precision == "int8" and calibration is None:
+        raise BadSetting("precision 'int8' needs images of the training set to find its ranges; give --data")
+    if wish.max_drop is not None and evidence.labels is None:
+        raise BadSetting("a largest drop of accuracy needs images with labels of the network's classes; give --data")
+    target = Path(folder)
+    _check_place(target, overwrite)
+    tried: list[tuple[int, tuple[str, ...]]] = []
+    manifest, notes = None, ()
+    with tempfile.TemporaryDirectory() as beside:
+        fp32 = None
+        if wish.max_drop is not None and wish.precision != "fp32":
+            fp32 = Path(beside, "fp32")
+            _write(model, fp32, backend, Wish(wish.backend), None, None, (), origin)
+        for blocks in _attempts(model, backend, quantiser, wish, calibration):
+            made = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+            try:
+                manifest, notes = _write(model, made, backend, wish, quantiser, calibration, blocks, origin)
+                found = verify(made, evidence, backend.limits[wish.precision], threads=wish.threads,
+                               max_drop=wish.max_drop, fp32=fp32)
+                manifest = manifest.with_(verification=found)
+                if found.passed:
+                    manifests.write(made, manifest)
+                    _put(made, target)
+                    return Exported(manifest, target, notes, tuple(tried))
+                tried.append((len(blocks), found.failures))
+            finally:
+                shutil.rmtree(made, ignore_errors=True)
+            if found.rms_error <= found.limit and (found.accuracy_drop or 0) <= (wish.max_drop or 0):
+                break  # it is slower, and blocks in float would not help
+    assert manifest is not None
+    assert manifest.verification is not None
+    if wish.precision == "int8" and not backend.mixes and (manifest.verification.accuracy_drop or 0) > (
+            wish.max_drop or 0):
+        notes = (*notes, f"{wish.backend} has int8 for all blocks or none; --to onnx can leave those that it hurts "
+                         "most in float")
+    return Exported(manifest, None, notes, tuple(tried[:-1]))
+
+
+def _write(model: Model, folder: Path, backend: Backend, wish: Wish, quantiser: str | None,
+           calibration: np.ndarray | None, blocks: Sequence[int], origin: Mapping[str, Any] | None
+           ) -> tuple[Manifest, tuple[str, ...]]:
+    """The folder, not yet verified, and remarks."""
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise CannotWrite(f"{folder.parent}: no folder can be made here: {error.strerror}") from None
+    mixed: dict[str, Any] = {"float_blocks": blocks} if blocks else {}
+    notes = backend.load_module().export(model, folder / backend.file, wish.precision, calibration=calibration,
+                                         quantiser=quantiser, **mixed)
+    packages = ("torch", "numpy", *backend.packages)
+    manifest = Manifest(
+        backend=wish.backend, precision=wish.precision, quantiser=quantiser, float_blocks=tuple(blocks),
+        preprocess=model.preprocess, num_classes=model.num_classes, classes=model.classes, output=model.output,
+        origin=dict(origin or {}), files=manifests.digests(folder),
+        versions={"allmlp": allmlp.__version__, **{name: number for name in packages if (number := version(name))}},
+    )  # fmt: skip
+    manifests.write(folder, manifest)
+    return manifest, tuple(notes or ())
+
+
+def _attempts(model: Model, backend: Backend, quantiser: str | None, wish: Wish,
+              calibration: np.ndarray | None) -> Iterator[tuple[int, ...]]:
+    """Which blocks to leave in float: none, then the most sensitive one, two, four, …, as long as some are int8."""
+    yield ()
+    if not (backend.mixes and quantiser == "ours" and wish.max_drop is not None and calibration is not None):
+        return
+    from allmlp.quantize.calibrate import calibrate
+    from allmlp.quantize.sensitivity import sensitivity
+
+    costs = sensitivity(model, calibrate(model, calibration), calibration[:8])
+    worst_first = [int(block) for block in np.argsort(costs)[::-1]]
+    count = 1
+    while count < model.config.depth:
+        yield tuple(sorted(worst_first[:count]))
+        count *= 2
+
+
+def _check_place(target: Path, overwrite: bool) -> None:
+    if not target.exists():
+        return
+    if not overwrite:
+        raise CannotWrite(f"{target}: exists; choose another --output, or --overwrite to replace an export there")
+    if not manifests.is_export(target):
+        raise CannotWrite(f"{target}: no exported folder, so not replaced; choose another --output")
+
+
+def _put(made: Path, target: Path) -> None:
+    """Rename, after what stood there is out of the way."""
+    old = made.with_suffix(".old")
+    try:
+        if target.exists():
+            os.replace(target, old)
+        os.replace(made, target)
+    except OSError as error:
+        raise CannotWrite(f"{target}: cannot be written: {error.strerror}") from None
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,41 @@
+"""What all exported networks share as predictors: checking what comes in, and cutting it into batches."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from allmlp.backends.manifest import Manifest
+from allmlp.errors import BadCheckpoint, BadData, printable
+
+MAX_BATCH = 64  # larger requests are computed in parts, to bound memory
+
+
+class ExportPredictor:
+    """`run` takes uint8 `(N, H, W, 3)`, 1 <= N <= `MAX_BATCH`, and gives float32 `(N, K)`. `remark`: what a person
+    should know of how this machine runs it."""
+
+    def __init__(self, manifest: Manifest, run: Callable[[np.ndarray], np.ndarray], remark: str | None = None):
+        self.remark = remark
+        self.manifest = manifest
+        self.preprocess = manifest.preprocess
+        self.classes = manifest.classes
+        self.output = manifest.output
+        self.run = run
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """uint8 `(N, H, W, 3)` to float32 logits `(N, K)`."""
+        height, width = self.preprocess.image_size
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (height, width, 3):
+            raise BadData(f"expected uint8 (N, {height}, {width}, 3), got {images.dtype} {images.shape}")
+        parts = [np.empty((0, self.manifest.num_classes), np.float32)]
+        for start in range(0, len(images), MAX_BATCH):
+            batch = np.ascontiguousarray(images[start : start + MAX_BATCH])
+            try:
+                logits = np.asarray(self.run(batch))
+            except Exception as error:  # a runtime's own classes; what comes in was checked, so it is the file
+                raise BadCheckpoint(f"the exported network cannot be run: {printable(error, 200)}") from None
+            if logits.shape != (len(batch), self.manifest.num_classes):
+                raise BadCheckpoint(f"the exported network gives {logits.shape} for {len(batch)} images, and its "
+                                    f"manifest says {self.manifest.num_classes} classes; export it again")
+            parts.append(logits.astype(np.float32, copy=False))
+        return np.concatenate(parts)

@@ -1,0 +1,151 @@
+"""What an exported folder says about itself: `manifest.json`, beside the file that a runtime opens.
+
+    onnx-fp32/
+        manifest.json   which runtime, which precision, preprocessing, class names, where the weights are from, the
+                        digest of every other file, and how the export did against PyTorch
+        model.onnx
+
+The folder is the MODEL of `predict` and `evaluate`. The manifest is read without trust: its size first, every field
+checked, and what it lists must lie in the folder itself and have the digests that it states.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+
+from allmlp.errors import AllMLPError, BadCheckpoint, printable
+from allmlp.files import open_regular, refuse_link_out, write_text_atomically
+from allmlp.preprocess import Preprocess
+from allmlp.values import Value
+
+NAME = "manifest.json"
+MAX_BYTES = 32 << 20  # 100,000 class names of 300 letters
+MAX_CLASSES = 1_000_000
+
+Precision = Literal["fp32", "bf16", "int8"]
+
+
+class FileDigest(Value):
+    bytes: int = pydantic.Field(ge=0)
+    sha256: str = pydantic.Field(pattern="^[0-9a-f]{64}$")
+
+
+class Verification(Value):
+    """The export, run in a process of its own, beside PyTorch in fp32 on the same images.
+
+    `largest_error`, `rms_error`: of a logit, over the standard deviation of PyTorch's logits. `rms_error` must not
+    exceed `limit`. Latencies: one image, median of `rounds`, the two asked in turn. `accuracy_percent` and
+    `accuracy_drop` (points, paired): where the images have labels. `failures`: why it did not pass; empty if it did.
+    """
+
+    source: str
+    images: int
+    max_difference: float
+    largest_error: float
+    rms_error: float
+    limit: float
+    top1_agreement_percent: float
+    accuracy_percent: float | None = None
+    accuracy_drop: float | None = None
+    max_drop: float | None = None
+    latency_ms: float
+    pytorch_latency_ms: float
+    fp32_latency_ms: float | None = None  # the same backend's in fp32, where int8 had to be quicker
+    rounds: int
+    threads: int | None
+    load_seconds: float
+    without_torch: bool
+    remark: str | None = None  # what a person should know of how that machine ran it
+    failures: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        return not self.failures
+
+
+class Manifest(Value):
+    """`backend`: a name of `backends.BACKENDS`. `quantiser`: who chose the scales of int8. `float_blocks`: blocks that
+    int8 hurt too much, and which stayed in float. `origin`: plain values, such as the digest of the checkpoint."""
+
+    format: Literal[1] = 1
+    backend: str
+    precision: Precision
+    quantiser: str | None = None
+    float_blocks: tuple[int, ...] = ()
+    preprocess: Preprocess
+    num_classes: int = pydantic.Field(ge=1, le=MAX_CLASSES)
+    classes: tuple[str, ...] | None = None
+    output: Literal["softmax", "sigmoid"] = "softmax"
+    origin: dict[str, Any] = pydantic.Field(default_factory=dict)
+    versions: dict[str, str] = pydantic.Field(default_factory=dict)
+    files: dict[str, FileDigest] = pydantic.Field(default_factory=dict)
+    verification: Verification | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _one_name_per_class(self) -> "Manifest":
+        if self.classes is not None and len(self.classes) != self.num_classes:
+            raise ValueError(f"{len(self.classes)} class names for {self.num_classes} classes")
+        return self
+
+
+def is_export(path: str | os.PathLike) -> bool:
+    """Whether this is a folder with a manifest."""
+    return os.path.isfile(os.path.join(path, NAME))
+
+
+def write(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest, atomically. Raises `CannotWrite`."""
+    write_text_atomically(folder / NAME, manifest.to_json(indent=1) + "\n")
+
+
+def read(folder: str | os.PathLike) -> Manifest:
+    """The manifest of an exported folder. Raises `BadCheckpoint` for one that is damaged, or too large to be one."""
+    path = Path(folder) / NAME
+    refuse_link_out(path)
+    with open_regular(path) as file:
+        text = file.read(MAX_BYTES + 1)
+    if len(text) > MAX_BYTES:
+        raise BadCheckpoint(f"{path}: more than {MAX_BYTES >> 20} MB, which no manifest of an export takes")
+    try:
+        return Manifest.from_json(text)
+    except AllMLPError as error:
+        raise BadCheckpoint(f"{path}: {printable(error)}; export the network again") from None
+
+
+def digest(path: Path) -> FileDigest:
+    """Length and SHA-256 of a regular file. Raises `BadCheckpoint` for anything else."""
+    total = hashlib.sha256()
+    with open_regular(path) as file:
+        while part := file.read(1 << 20):
+            total.update(part)
+        return FileDigest(bytes=os.fstat(file.fileno()).st_size, sha256=total.hexdigest())
+
+
+def digests(folder: Path) -> dict[str, FileDigest]:
+    """Of every file in a folder and below, but the manifest, by its path with slashes."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / NAME)
+    return {path.relative_to(folder).as_posix(): digest(path) for path in paths}
+
+
+def check_files(folder: Path, manifest: Manifest, needed: str) -> None:
+    """Raises `BadCheckpoint`, by name, for a file that is missing or not the one that was exported.
+
+    `needed`: the file, or folder, that the runtime opens, and so must be listed.
+    """
+    if not any(name == needed or name.startswith(f"{needed}/") for name in manifest.files):
+        raise BadCheckpoint(f"{folder / NAME}: does not list {needed}, which it is about; export the network again")
+    for name, stated in manifest.files.items():
+        path = folder / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise BadCheckpoint(f"{folder / NAME}: names a file outside its folder: {printable(name, 80)}")
+        if not path.is_file():
+            raise BadCheckpoint(f"{printable(path)}: missing; copy the whole exported folder")
+        refuse_link_out(path)
+        if any(parent.is_symlink() for parent in path.parents[: len(Path(name).parts) - 1]):
+            raise BadCheckpoint(f"{printable(path)}: lies behind a link; copy the whole exported folder")
+        if path.stat().st_size != stated.bytes or digest(path) != stated:
+            raise BadCheckpoint(f"{path}: not the file that was exported (its digest differs); copy the folder again, "
+                                "or export the network again")

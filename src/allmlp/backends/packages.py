@@ -1,0 +1,33 @@
+"""Optional packages: imported when they are needed, and one line on how to get what is missing."""
+
+import importlib
+from importlib import metadata
+from typing import Any
+
+from allmlp.errors import MissingPackage
+
+EXTRAS = {"onnx": "export", "onnxscript": "export", "onnxruntime": "export", "openvino": "openvino", "nncf": "openvino",
+          "executorch": "executorch", "torchao": "executorch"}  # fmt: skip
+
+
+def need(*modules: str) -> list[Any]:
+    """The modules, imported. Raises `MissingPackage` with the line that installs the first that is missing."""
+    found = []
+    for module in modules:
+        package = module.partition(".")[0]
+        try:
+            found.append(importlib.import_module(module))
+        except ImportError as error:
+            line = f"pip install 'allmlp[{EXTRAS[package]}]'" if package in EXTRAS else f"pip install {package}"
+            missing = isinstance(error, ModuleNotFoundError) and error.name == package
+            why = "is not installed" if missing else f"does not load ({' '.join(str(error).split())[:150]})"
+            raise MissingPackage(f"the package {package!r} {why}; install it: {line}") from None
+    return found
+
+
+def version(package: str) -> str | None:
+    """The version that is installed, None: not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

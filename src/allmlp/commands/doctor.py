@@ -1,0 +1,104 @@
+"""`allmlp doctor`: what runs on this machine, and why the rest does not."""
+
+import argparse
+import importlib
+import json
+import os
+import platform
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+import allmlp
+from allmlp.backends import BACKENDS
+from allmlp.backends.packages import EXTRAS, version
+
+HEAVY = {"torch", "timm", "executorch"}  # seconds to load: that they are installed has to do
+LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow", "safetensors", "onnx", "onnxscript", "onnxruntime",
+             "openvino", "nncf", "executorch", "torchao", "pyarrow", "h5py")  # fmt: skip
+FEATURES = ("avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx512_vbmi", "avx512_bf16",
+            "avx_vnni", "amx_bf16", "amx_int8", "asimd", "asimddp", "i8mm", "bf16")  # fmt: skip
+
+
+def run(options: argparse.Namespace) -> int:
+    found = {"allmlp": allmlp.__version__, "python": platform.python_version(), "system": platform.platform(terse=True),
+             "processor": processor(), "backends": backends(), "kernels": kernels(),
+             "libraries": {name: version(name) for name in LIBRARIES}}  # fmt: skip
+    print(json.dumps(found) if options.json else "\n".join(lines(found)))
+    return 0
+
+
+def processor() -> dict[str, Any]:
+    """Name, how many of its cores this process may use, and those of `FEATURES` that Linux says it has."""
+    said: dict[str, str] = {}
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            key, _, value = line.partition(":")
+            said.setdefault(key.strip(), value.strip())
+    except OSError:
+        pass
+    flags = set((said.get("flags") or said.get("Features") or "").split())
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"name": said.get("model name") or platform.processor() or platform.machine(), "cores": cores,
+            "features": [name for name in FEATURES if name in flags]}  # fmt: skip
+
+
+def backends() -> list[dict[str, Any]]:
+    """Each backend: whether it works, else why not and what installs it."""
+    return [{"name": name, "precisions": list(backend.limits), "quantisers": list(backend.quantisers),
+             **_works(backend.packages)} for name, backend in BACKENDS.items()]
+
+
+def _works(packages: tuple[str, ...]) -> dict[str, Any]:
+    for package in packages:
+        reason = _problem(package)
+        if reason:
+            return {"works": False, "why": reason}
+    return {"works": True, "why": None}
+
+
+def _problem(package: str) -> str | None:
+    get = ("make native" if package == "allmlp_native"
+           else f"pip install 'allmlp[{EXTRAS[package]}]'" if package in EXTRAS else f"pip install {package}")
+    if util.find_spec(package) is None:
+        return f"{package} is not installed: {get}"
+    if package in HEAVY:
+        return None
+    try:
+        importlib.import_module(package)
+    except Exception as error:  # a broken installation can raise anything
+        return f"{package} is installed but does not load ({' '.join(str(error).split())[:150]}): {get}"
+    return None
+
+
+def kernels() -> list[dict[str, Any]]:
+    """The engine's levels, the best first; none where it is not there."""
+    try:
+        rows = importlib.import_module("allmlp_native").kernels()
+    except ImportError:
+        return []
+    return [dict(row) for row in rows]
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    machine = found["processor"]
+    text = [f"allmlp {found['allmlp']}, Python {found['python']}, {found['system']}",
+            f"{machine['name']}, {machine['cores']} cores: {', '.join(machine['features']) or 'features not known'}",
+            "", "backends (allmlp export --to …)"]
+    for row in found["backends"]:
+        quantisers = f" (int8 by {', '.join(row['quantisers'])})" if row["quantisers"] else ""
+        kinds = "/".join(row["precisions"]) + quantisers
+        text.append(f"  {row['name']:11} {'works' if row['works'] else 'no   '}  {row['why'] or kinds}")
+    text += ["", "the engine's kernels, the best first"]
+    text += [f"  {kernel}" for kernel in _levels(found["kernels"])] or ["  none: the engine is not built (make native)"]
+    have = [f"{name} {number}" for name, number in found["libraries"].items() if number]
+    missing = [name for name, number in found["libraries"].items() if not number]
+    return [*text, "", f"libraries: {', '.join(have)}", *([f"not installed: {', '.join(missing)}"] if missing else [])]
+
+
+def _levels(rows: list[dict[str, Any]]) -> list[str]:
+    """One line per level and what each needs."""
+    text: dict[str, list[str]] = {}
+    for row in rows:
+        text.setdefault(row["level"], []).append(f"{row['precision']} {'here' if row['here'] else 'not here'}")
+    return [f"{level:9} {', '.join(kinds)}" for level, kinds in text.items()]

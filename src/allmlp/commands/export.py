@@ -1,0 +1,175 @@
+"""`allmlp export`."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from allmlp import checkpoint
+from allmlp.backends.export import Exported, Wish, export
+from allmlp.backends.manifest import Verification, digest
+from allmlp.backends.pytorch import PyTorchPredictor
+from allmlp.backends.verify import Evidence
+from allmlp.commands.source import open_source, reopened, source_of
+from allmlp.data import open_data
+from allmlp.data.dataset import Data, ImageDataset
+from allmlp.errors import AllMLPError, BadData, BadSetting
+from allmlp.evaluate.names import align_labels
+from allmlp.models.model import Model
+from allmlp.preprocess import Preprocess, fit
+from allmlp.train import run_folder
+
+IMAGES = 64  # to compare on, where no accuracy is asked for
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    page = options.to == "browser"  # which runs the network by ONNX
+    if page:
+        from allmlp.web.runtime import runtime_files
+
+        runtime_files(options.runtime)  # what is missing is told before anything is done
+    wish = Wish("onnx" if page else options.to, options.precision, options.quantiser, options.max_drop, options.threads)
+    wish.checked()
+    model = checkpoint.load_at(options.model, options.image_size)
+    data, own = find_data(options)
+    if not own and (options.precision == "int8" or options.max_drop is not None):
+        raise BadSetting("int8 finds its ranges on images that the network was trained on, and a drop of accuracy is "
+                         "measured on others like them; give --data")
+    calibration = None
+    if options.precision == "int8":
+        calibration = pictures(data.splits["train"], model.preprocess, options.calibration_images)
+    count = options.images or (None if options.max_drop is not None else IMAGES)
+    seen = evidence(model, data, own, count, options.calibration_images, needs_labels=options.max_drop is not None)
+    done = export(model, options.output or default_folder(options), wish, seen, calibration, origin_of(options.model),
+                  options.overwrite)
+    for note in (*(data.notes if own else ()), *done.notes):
+        print(note, file=sys.stderr)
+    if page and done.folder:
+        from allmlp.web.page import complete
+
+        # Of other data than the embedded digits it is not known whether everybody may see them.
+        examples = data.splits["test"] if own and data.name == "digits" else None
+        complete(done.folder, model, name_of(options.model), done.manifest.origin.get("sha256"), examples,
+                 options.runtime)
+    if options.json:
+        print(json.dumps({"folder": done.folder and str(done.folder), **done.manifest.model_dump(mode="json")}))
+    else:
+        print("\n".join(lines(done)))
+    found = done.manifest.verification
+    assert found is not None
+    if found.remark:
+        print(found.remark, file=sys.stderr)
+    for failure in found.failures:
+        print(f"allmlp: not exported: {failure}", file=sys.stderr)
+    return 0 if done.folder else 1
+
+
+def find_data(options: argparse.Namespace) -> tuple[Data, bool]:
+    """The data that was asked for, else that of the run, else the digits; and whether it is the network's own."""
+    if options.data:
+        return open_source(options, source_of(options)), True
+    folder = Path(options.model) if Path(options.model).is_dir() else Path(options.model).parent
+    if (folder / "run.json").exists():
+        source = run_folder.read_run(folder).get("source") or {}
+        try:
+            return reopened(source, run_folder.read_split(folder)), True
+        except (AllMLPError, KeyError):
+            print("the data of the run is not there any more; verified on digits", file=sys.stderr)
+    return open_data("digits"), False
+
+
+def evidence(model: Model, data: Data, own: bool, count: int | None, calibration: int, needs_labels: bool) -> Evidence:
+    """What the export is compared on: `count` images (None: all) of the split that nothing was learnt from, if there is
+    one; else of the others than the `calibration` images that int8 has its ranges from."""
+    split = next(name for name in ("test", "val", "train") if name in data.splits)
+    dataset = data.splits[split]
+    free = np.arange(len(dataset))
+    if split == "train":
+        free = np.setdiff1d(free, spread(len(dataset), calibration))
+    chosen = free[spread(len(free), count)]
+    if not len(chosen):
+        raise BadData(f"{data.name}: no image in its {split} split to compare on")
+    images = np.stack([fit(dataset.image(int(index)), model.preprocess) for index in chosen])
+    labels = None
+    if own:
+        try:
+            aligned, _ = align_labels(dataset.classes, model.classes, dataset.labels)
+            labels = aligned[chosen] if aligned.ndim == 1 else None
+        except BadData:  # images of other classes do to compare logits
+            if needs_labels:
+                raise
+    predictor = PyTorchPredictor(model, max_batch=IMAGES)
+    return Evidence(images, labels, f"{data.name}, {split}", predictor(images), predictor)
+
+
+def spread(length: int, count: int | None) -> np.ndarray:
+    """`count` numbers below `length`, evenly over them; all for None."""
+    return np.linspace(0, length - 1, min(count or length, length)).round().astype(np.int64)
+
+
+def pictures(dataset: ImageDataset, preprocess: Preprocess, count: int) -> np.ndarray:
+    """`count` images, evenly over the data set, brought to the network's size."""
+    return np.stack([fit(dataset.image(int(index)), preprocess) for index in spread(len(dataset), count)])
+
+
+def default_folder(options: argparse.Namespace) -> str:
+    """exports/NAME-BACKEND-PRECISION, NAME that of the run, the file or the weights."""
+    return str(Path("exports", f"{name_of(options.model)}-{options.to}-{options.precision}"))
+
+
+def name_of(model: str) -> str:
+    path = Path(model)
+    name = path.resolve().name if path.is_dir() else path.stem if path.suffix == ".safetensors" else path.name
+    return name.removeprefix("hf-hub:")
+
+
+def origin_of(model: str) -> dict[str, Any]:
+    """What an export says about where its weights are from: the name, the file's digest, and what the file says."""
+    if checkpoint.is_published(model) or model.startswith("hf-hub:"):
+        return {"model": model}
+    path = checkpoint.find_checkpoint(model)
+    try:
+        said = checkpoint.provenance(path)
+    except AllMLPError:  # a file of others says nothing
+        said = {}
+    return {"model": Path(model).name, "sha256": digest(path.resolve()).sha256, "provenance": said}
+
+
+def lines(done: Exported) -> list[str]:
+    """The result for a terminal."""
+    manifest = done.manifest
+    found = manifest.verification
+    assert found is not None
+    kind = f"{manifest.backend} {manifest.precision}" + (f" ({manifest.quantiser})" if manifest.quantiser else "")
+    text = [f"{blocks} blocks in float: {'; '.join(failures)}" for blocks, failures in done.tried]
+    if manifest.float_blocks:
+        text.append(f"left in float: blocks {', '.join(map(str, manifest.float_blocks))}")
+    text += [f"{kind}: {compared(found)}", timed(found)]
+    if done.folder:
+        size = sum(file.bytes for file in manifest.files.values())
+        text.append(f"wrote {done.folder} ({size / 1e6:.1f} MB)")
+    return text
+
+
+def compared(found: Verification) -> str:
+    text = (f"on {found.images:,} images ({found.source}) logits differ by {found.max_difference:.2g} at most, "
+            f"{100 * found.rms_error:.2g} % of their deviation (limit {100 * found.limit:g} %); "
+            f"same class on {found.top1_agreement_percent:.2f} %")
+    if found.accuracy_drop is not None:
+        text += f"; accuracy {found.accuracy_percent:.2f} %, {0.0 - found.accuracy_drop:+.2f} points"
+    return text
+
+
+def timed(found: Verification) -> str:
+    beside = [f"PyTorch fp32 {found.pytorch_latency_ms:.2f} ms"]
+    if found.fp32_latency_ms is not None:
+        beside.append(f"the same in fp32 {found.fp32_latency_ms:.2f} ms")
+    torch_ = ", needs no PyTorch" if found.without_torch else ""
+    return (f"{found.latency_ms:.2f} ms per image, {', '.join(beside)} (median of {found.rounds}, in turn); "
+            f"ready after {found.load_seconds:.1f} s{torch_}")

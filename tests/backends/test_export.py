@@ -1,0 +1,122 @@
+"""Exporting as a whole: run elsewhere, compared, and kept only if it is right."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from allmlp import load_predictor
+from allmlp.backends import manifest as manifests
+from allmlp.backends.export import Exported, Wish, export
+from allmlp.backends.process import PredictorProcess
+from allmlp.backends.pytorch import PyTorchPredictor
+from allmlp.backends.verify import Evidence
+from allmlp.errors import BadCheckpoint, BadSetting, CannotWrite, UnknownName
+from allmlp.models.blocks import MixerConfig
+from allmlp.models.config import ModelConfig
+from allmlp.models.model import Model
+from allmlp.testing import randomise
+
+pytest.importorskip("onnx", reason="onnx is not installed: pip install 'allmlp[export]'")
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'allmlp[export]'")
+
+
+def network(depth: int = 2, seed: int = 3) -> Model:
+    model = Model(ModelConfig(image_size=(12, 16), patch_size=(4, 4), width=32, depth=depth, num_classes=10,
+                              blocks=(MixerConfig(token_hidden=10, channel_hidden=64),)))  # fmt: skip
+    randomise(model, seed)
+    return model.eval()
+
+
+def pictures(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, 12, 16, 3), dtype=np.uint8)
+
+
+def evidence(model: Model, count: int = 30, labels: bool = False) -> Evidence:
+    predictor, images = PyTorchPredictor(model), pictures(count)
+    logits = predictor(images)
+    return Evidence(images, logits.argmax(1) if labels else None, "noise", logits, predictor)
+
+
+def exported(model: Model, folder: Path, wish: Wish, seen: Evidence | None = None, **settings: Any) -> Exported:
+    return export(model, folder, wish, seen or evidence(model), calibration=pictures(40, seed=1), **settings)
+
+
+def test_an_export_is_run_elsewhere_and_says_how_it_did(tmp_path: Path):
+    model = network()
+    done = exported(model, tmp_path / "made", Wish("onnx", threads=1), origin={"model": "m.safetensors"})
+    assert done.folder == tmp_path / "made"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["made", "manifest.json", "model.onnx"]
+    manifest = manifests.read(tmp_path / "made")
+    found = manifest.verification
+    assert manifest == done.manifest
+    assert found is not None
+    assert found.passed
+    assert found.without_torch
+    assert found.images == 30
+    assert found.rms_error < 1e-5
+    assert found.top1_agreement_percent == 100
+    assert 0 < found.latency_ms < 1000
+    assert manifest.origin == {"model": "m.safetensors"}
+    assert load_predictor(tmp_path / "made").preprocess == model.preprocess
+
+
+def test_an_export_that_answers_otherwise_is_not_kept(tmp_path: Path):
+    done = exported(network(seed=3), tmp_path / "made", Wish("onnx", threads=1), evidence(network(seed=4)))
+    assert done.folder is None
+    assert done.manifest.verification is not None
+    assert "its logits differ by" in done.manifest.verification.failures[0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_blocks_that_int8_hurts_too_much_go_back_to_float(tmp_path: Path):
+    model = network(depth=4)
+    with torch.no_grad():  # hidden units far outside the others' range take their precision
+        model.blocks[2].get_parameter("mlp_channels.fc1.bias")[:8] = 1000
+        model.blocks[2].get_parameter("mlp_channels.fc2.weight")[:, :8] = 0
+        model.get_parameter("head.bias").sub_(torch.from_numpy(PyTorchPredictor(model)(pictures(50, 2)).mean(0)))
+    done = exported(model, tmp_path / "made", Wish("onnx", "int8", max_drop=2.0, threads=1),
+                    evidence(model, 200, labels=True))
+    assert done.tried[0][0] == 0
+    assert any("points of accuracy, more than the 2" in failure for failure in done.tried[0][1])
+    assert done.manifest.float_blocks == (2,)
+    found = done.manifest.verification
+    assert found is not None
+    assert found.accuracy_drop is not None
+    assert found.accuracy_drop <= 2
+    assert found.fp32_latency_ms is not None  # so small a network may be slower in int8, and is refused then
+    assert (done.folder is None) == any("slower than fp32" in failure for failure in found.failures)
+
+
+@pytest.mark.parametrize("wish,message", [
+    (Wish("onnx", "bf16"), "onnx has fp32, int8; bf16 is there for"),
+    (Wish("onnx", "int8", "nncf"), "accepted with --precision int8: ours, ort"),
+    (Wish("onnx", "fp32", "ours"), "accepted with --precision int8"),
+    (Wish("onnx", max_drop=1), "images with labels"),
+])  # fmt: skip
+def test_what_cannot_be_is_refused_before_anything_is_done(wish: Wish, message: str, tmp_path: Path):
+    with pytest.raises(BadSetting, match=message):
+        exported(network(), tmp_path / "made", wish)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_backend_is_answered_with_the_nearest(tmp_path: Path):
+    with pytest.raises(UnknownName, match="did you mean onnx"):
+        exported(network(), tmp_path / "made", Wish("onxx"))
+
+
+def test_only_an_export_is_replaced_and_only_when_asked(tmp_path: Path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    for overwrite, message in ((False, "exists"), (True, "no exported folder")):
+        with pytest.raises(CannotWrite, match=message):
+            exported(network(), tmp_path / "mine", Wish("onnx"), overwrite=overwrite)
+    assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
+
+
+def test_a_process_that_cannot_load_says_why(tmp_path: Path):
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(BadCheckpoint, match="export the network again"):
+        PredictorProcess(tmp_path)

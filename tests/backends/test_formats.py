@@ -1,0 +1,103 @@
+"""Every format with every family: what an exported folder answers, beside PyTorch. Each row of `BACKENDS` is tested."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from allmlp import create_model, load_predictor
+from allmlp.backends import BACKENDS
+from allmlp.backends import manifest as manifests
+from allmlp.backends.manifest import Manifest
+from allmlp.backends.packages import version
+from allmlp.backends.pytorch import PyTorchPredictor
+from allmlp.errors import BadData
+from allmlp.models.model import Model
+from allmlp.testing import randomise
+
+SMALL = ("mixer_p2_8", "resmlp_p2_8", "gmlp_p2_8")
+LARGE = ("mixer_t16_224", "resmlp_12_p32_224", "gmlp_ti16_224")
+SLOW = {"openvino", "executorch", "pt2", "timm"}  # compilers, or imports, of seconds
+PACKAGES = {"allmlp_native": "allmlp-native"}
+
+
+def available(name: str) -> None:
+    for package in BACKENDS[name].packages:
+        if version(PACKAGES.get(package, package)) is None:
+            pytest.skip(f"{package} is not installed")
+
+
+def network(name: str, image_size: tuple[int, int]) -> Model:
+    model = create_model(name, num_classes=7, image_size=image_size)
+    randomise(model, seed=1)
+    return model.eval()
+
+
+def pictures(model: Model, count: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, *model.config.image_size, 3), dtype=np.uint8)
+
+
+def round_trip(model: Model, name: str, precision: str, quantiser: str | None, folder: Path) -> Any:
+    backend = BACKENDS[name]
+    folder.mkdir()
+    backend.load_module().export(model, folder / backend.file, precision, calibration=pictures(model, 16),
+                                 quantiser=quantiser)
+    manifests.write(folder, Manifest(backend=name, precision=precision, quantiser=quantiser,  # type: ignore[arg-type]
+                                     preprocess=model.preprocess, num_classes=7, files=manifests.digests(folder)))
+    return load_predictor(folder, threads=1)
+
+
+def cases(slow: bool) -> list[Any]:
+    """(network, format, precision, quantiser) of the small networks."""
+    return [pytest.param(network, name, precision, quantiser, id=f"{network}-{name}-{precision}-{quantiser}")
+            for network in SMALL for name, backend in BACKENDS.items() for precision in backend.limits
+            for quantiser in (backend.quantisers if precision == "int8" else (None,))
+            if (name in SLOW or quantiser == "ort") == slow]  # fmt: skip
+
+
+def check(model: Model, name: str, precision: str, quantiser: str | None, folder: Path, most: int) -> None:
+    """The logits of 1 and of `most` images, and of none."""
+    predictor = round_trip(model, name, precision, quantiser, folder)
+    images = pictures(model, most)
+    expected, logits = PyTorchPredictor(model)(images), predictor(images)
+    assert logits.shape == (most, 7)
+    assert logits.dtype == np.float32
+    assert np.sqrt(np.square(logits - expected).mean()) / expected.std() <= BACKENDS[name].limits[precision]
+    assert np.abs(predictor(images[:1]) - logits[:1]).max() <= 0.02 * expected.std()  # bf16 sums in other orders
+    assert predictor(images[:0]).shape == (0, 7)
+    for wrong in (images[0], images[:, :4], images.astype(np.float32)):
+        with pytest.raises(BadData, match="expected uint8"):
+            predictor(wrong)
+
+
+@pytest.mark.parametrize("network_name,name,precision,quantiser", cases(slow=False))
+def test_an_export_answers_as_pytorch_does(
+    network_name: str, name: str, precision: str, quantiser: str | None, tmp_path: Path
+):
+    available(name)
+    check(network(network_name, (8, 12)), name, precision, quantiser, tmp_path / "export", 67)  # more than a batch
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the compilers, about themselves
+@pytest.mark.parametrize("network_name,name,precision,quantiser", cases(slow=True))
+def test_a_compiled_export_answers_as_pytorch_does(
+    network_name: str, name: str, precision: str, quantiser: str | None, tmp_path: Path
+):
+    available(name)
+    if (network_name, name, precision) == ("gmlp_p2_8", "executorch", "int8"):
+        pytest.skip("PyTorch's quantiser fixes the number of images for gMLP; `allmlp export` refuses what comes out")
+    check(network(network_name, (8, 12)), name, precision, quantiser, tmp_path / "export", 67)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("image_size", [(224, 224), (192, 256)], ids=["square", "not square"])
+@pytest.mark.parametrize("network_name", LARGE)
+@pytest.mark.parametrize("name", BACKENDS)
+def test_every_format_round_trips_every_family(
+    name: str, network_name: str, image_size: tuple[int, int], tmp_path: Path
+):
+    available(name)
+    check(network(network_name, image_size), name, "fp32", None, tmp_path / "export", 3)

@@ -1,0 +1,114 @@
+"""An exported folder from somebody else: what its manifest may say, and what may lie beside it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from allmlp import load_predictor
+from allmlp.backends import BACKENDS
+from allmlp.backends import manifest as manifests
+from allmlp.backends.manifest import Manifest
+from allmlp.backends.packages import EXTRAS, need
+from allmlp.errors import BadCheckpoint, BadSetting, MissingPackage
+from allmlp.preprocess import Preprocess
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder whose manifest is in order; that its network is none is found out by its runtime."""
+    export = tmp_path / "export"
+    export.mkdir()
+    (export / "model.onnx").write_bytes(b"no graph")
+    manifests.write(export, Manifest(backend="onnx", precision="fp32", preprocess=Preprocess(image_size=(8, 8)),
+                                     num_classes=2, classes=("a", "b"), files=manifests.digests(export)))
+    return export
+
+
+def changed(folder: Path, **fields: Any) -> None:
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def test_a_manifest_comes_back_as_it_was_written(folder: Path):
+    manifest = manifests.read(folder)
+    assert manifests.is_export(folder)
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    assert manifest.files["model.onnx"].bytes == len(b"no graph")
+    manifests.check_files(folder, manifest, "model.onnx")
+
+
+DIGEST = {"bytes": 8, "sha256": "0" * 64}
+
+
+@pytest.mark.parametrize("fields,message", [
+    ({"format": 2}, "format"),
+    ({"code": "import os"}, "code"),
+    ({"classes": ["a"]}, "1 class names for 2 classes"),
+    ({"num_classes": 10**12}, "num_classes"),
+    ({"backend": "pickle"}, "exported for 'pickle'"),
+    ({"precision": "fp64"}, "precision"),
+    ({"preprocess": {"image_size": [0, 8]}}, "at least 1 pixel"),
+    ({"files": {"model.onnx": DIGEST}}, "digest differs"),
+    ({"files": {}}, "does not list model.onnx"),
+    ({"files": {"weights.bin": DIGEST, "model.onnx": DIGEST}}, "missing"),
+    ({"files": {"../export/model.onnx": DIGEST, "model.onnx": DIGEST}}, "outside its folder"),
+    ({"files": {"/etc/hostname": DIGEST, "model.onnx": DIGEST}}, "outside its folder"),
+])  # fmt: skip
+def test_a_manifest_that_cannot_be_right_is_refused_in_one_line(fields: dict[str, Any], message: str, folder: Path):
+    changed(folder, **fields)
+    with pytest.raises(BadCheckpoint, match=message) as raised:
+        load_predictor(folder)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 1}', "[" * 100_000, "\x00"])
+def test_what_is_no_manifest_is_refused(text: str, folder: Path):
+    (folder / "manifest.json").write_text(text)
+    with pytest.raises(BadCheckpoint, match="manifest.json"):
+        load_predictor(folder)
+
+
+def test_a_manifest_without_end_is_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(manifests, "MAX_BYTES", 100)
+    with pytest.raises(BadCheckpoint, match="which no manifest of an export takes"):
+        load_predictor(folder)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "model.onnx"])
+def test_a_link_out_of_the_folder_is_not_followed(name: str, folder: Path):
+    (folder / name).rename(folder.parent / name)
+    (folder / name).symlink_to(folder.parent / name)
+    with pytest.raises(BadCheckpoint, match="leads out of its folder"):
+        load_predictor(folder)
+
+
+def test_a_folder_that_is_a_link_is_not_entered(folder: Path):
+    (folder.parent / "elsewhere").mkdir()
+    (folder.parent / "elsewhere" / "model.safetensors").write_bytes(b"weights")
+    (folder / "timm").symlink_to(folder.parent / "elsewhere")
+    listed = {"timm/model.safetensors": manifests.digest(folder / "timm" / "model.safetensors").model_dump()}
+    changed(folder, backend="timm", files=listed)
+    with pytest.raises(BadCheckpoint, match="behind a link"):
+        load_predictor(folder)
+
+
+def test_an_export_has_one_size_and_runs_on_the_cpu(folder: Path):
+    with pytest.raises(BadSetting, match=r"exported for images of \(8, 8\)"):
+        load_predictor(folder, image_size=(8, 12))
+    with pytest.raises(BadSetting, match="accepted: auto, cpu"):
+        load_predictor(folder, device="cuda")
+
+
+def test_a_missing_package_is_named_with_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(EXTRAS, "no_such_runtime", "export")
+    with pytest.raises(MissingPackage, match=r"pip install 'allmlp\[export\]'"):
+        need("no_such_runtime.inner")
+
+
+def test_each_backend_says_what_it_writes_and_how_exact_it_is():
+    for name, backend in BACKENDS.items():
+        assert "fp32" in backend.limits, name
+        assert bool(backend.quantisers) == ("int8" in backend.limits), name
+        assert all(0 < limit < 1 for limit in backend.limits.values()), name

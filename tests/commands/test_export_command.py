@@ -1,0 +1,98 @@
+"""`allmlp export` and `allmlp doctor`."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from allmlp import create_model
+from allmlp.backends import BACKENDS
+from allmlp.cli import parser
+from allmlp.commands.export import evidence, pictures
+from allmlp.data.dataset import Data
+from allmlp.data.digits import ArrayImages
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'allmlp[export]'")
+pytest.importorskip("onnx", reason="onnx is not installed: pip install 'allmlp[export]'")
+
+
+def test_an_exported_run_is_a_model_for_evaluate_and_predict(cli, trained: Path, digit_files: Path, tmp_path: Path):
+    folder = tmp_path / "onnx"
+    code, out, _ = cli("export", trained, "--to", "onnx", "--output", folder, "--threads", 1, "--json")
+    said = json.loads(out)
+    assert code == 0
+    assert said["folder"] == str(folder)
+    assert said["origin"]["model"] == trained.name
+    assert len(said["origin"]["sha256"]) == 64
+    assert said["verification"]["source"] == "digits, test"
+    assert said["verification"]["accuracy_drop"] == 0
+    before, after = (json.loads(cli("evaluate", model, "digits", "--json")[1]) for model in (trained, folder))
+    assert after["top1_percent"] == before["top1_percent"]
+    code, out, _ = cli("predict", folder, digit_files / "test" / "3", "--json")
+    assert code == 0
+    assert {entry["class"] for entry in json.loads(out)["predictions"][0]["top"]} <= set("0123456789")
+
+
+@pytest.mark.slow
+def test_int8_worse_than_asked_is_refused_with_exit_code_1(cli, trained: Path, tmp_path: Path):
+    code, out, err = cli("export", trained, "--to", "onnx", "--precision", "int8", "--max-drop", "-100", "--threads", 1,
+                         "--output", tmp_path / "int8", "--images", 40)
+    assert code == 1
+    assert "onnx int8 (ours): on 40 images (digits, test)" in out
+    assert "not exported: it loses" in err
+    assert not (tmp_path / "int8").exists()
+
+
+@pytest.mark.parametrize("arguments,message", [
+    (("--to", "onnx", "--precision", "bf16"), "onnx has fp32, int8"),
+    (("--to", "onnx", "--precision", "int8", "--quantiser", "nncf"), "ours, ort"),
+    (("--to", "onxx"), "invalid choice"),
+])  # fmt: skip
+def test_what_cannot_be_exported_is_one_line_and_exit_code_2(cli, trained: Path, arguments: tuple, message: str):
+    code, _, err = cli("export", trained, *arguments)
+    assert code == 2
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_int8_needs_images_of_the_networks_own(cli, trained: Path, tmp_path: Path):
+    lonely = tmp_path / "lonely.safetensors"  # away from its run, which knows its data
+    lonely.write_bytes((trained / "best.safetensors").read_bytes())
+    code, _, err = cli("export", lonely, "--to", "onnx", "--precision", "int8")
+    assert code == 2
+    assert "give --data" in err
+
+
+def test_what_is_compared_on_was_not_calibrated_on():
+    images = np.repeat(np.arange(10, dtype=np.uint8), 8 * 8 * 3).reshape(10, 8, 8, 3)  # each says its number
+    dataset = ArrayImages(images, np.arange(10), tuple("0123456789"), [f"{number}" for number in range(10)])
+    model = create_model("mixer_p2_8", num_classes=10)
+    calibrated = set(pictures(dataset, model.preprocess, 4)[:, 0, 0, 0])
+    alone = evidence(model, Data("x", dataset.classes, {"train": dataset}), True, None, 4, needs_labels=True)
+    assert len(calibrated) == 4
+    assert {*alone.images[:, 0, 0, 0]} == {*range(10)} - calibrated
+    assert alone.labels is not None
+    assert [*alone.labels] == [*alone.images[:, 0, 0, 0]]
+    apart = evidence(model, Data("x", dataset.classes, {"train": dataset, "test": dataset}), True, 3, 4, False)
+    assert [*apart.images[:, 0, 0, 0]] == [0, 4, 9]
+
+
+def test_the_command_line_offers_every_backend():
+    commands = parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr]
+    to = next(action for action in commands["export"]._actions if action.dest == "to")
+    assert {*to.choices} == {*BACKENDS, "browser"}  # a page that runs the network by ONNX
+
+
+def test_the_doctor_knows_every_backend(cli, monkeypatch: pytest.MonkeyPatch):
+    code, out, _ = cli("doctor", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert [row["name"] for row in found["backends"]] == list(BACKENDS)
+    assert next(row for row in found["backends"] if row["name"] == "onnx")["works"]
+    assert found["libraries"]["onnxruntime"] == onnxruntime.__version__
+    assert found["processor"]["cores"] >= 1
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    code, out, _ = cli("doctor")
+    assert code == 0
+    assert "onnx        no     onnxruntime is not installed: pip install 'allmlp[export]'" in out
