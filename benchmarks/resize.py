@@ -35,10 +35,11 @@ from allmlp.data.digits import open_digits
 from allmlp.data.memory import Kept
 from allmlp.evaluate.dataset import evaluate_dataset
 from allmlp.models.model import Model
-from allmlp.models.resize import INTERPOLATIONS, Method, resize
+from allmlp.models.resize import INTERPOLATIONS, Method
 from allmlp.models.variants import create_model
 from allmlp.preprocess import Preprocess, to_network_input
 from allmlp.recipes import RECIPES
+from allmlp.reproduce.resolution import changes
 from allmlp.train.loop import run
 from allmlp.train.run_folder import machine
 from rows import read, write
@@ -94,17 +95,6 @@ def constant_images_change_percent(model: Model, changed: Model, digits: np.ndar
     return 100 * float(moved / pooled(model, digits).std(0).mean())
 
 
-def changes(model: Model, old: int, new: int) -> Iterator[tuple[str, Model]]:
-    """Each method with the network that it makes of `model` for `new` instead of `old` patches along a side."""
-    size_px = PATCH_PX * new
-    methods: list[Method] = [*INTERPOLATIONS, *(["block"] if new % old == 0 else [])]
-    for method in methods:
-        yield method, resize(model, image_size=size_px, method=method)
-    yield "image", model
-    if size_px % old == 0:
-        yield "patch", resize(model, image_size=size_px, patch_size=size_px // old)
-
-
 def rows(name: str, seed: int, epochs: int, fine_tuning: bool, folder: Path) -> Iterator[dict]:
     """All rows of one network and seed: two trainings from scratch, and what becomes of them."""
     digits = open_digits()
@@ -119,7 +109,9 @@ def rows(name: str, seed: int, epochs: int, fine_tuning: bool, folder: Path) -> 
         before, known = accuracy(model, digits), Kept(digits.splits["test"], model.preprocess).images
         for new in (old, *news):
             data = enlarged(digits, model.preprocess.with_(image_size=(PATCH_PX * new, PATCH_PX * new)))
-            for method, changed in changes(model, old, new) if new != old else [("none", model)]:
+            methods: list[Method] = [*INTERPOLATIONS, *(["block"] if new % old == 0 else [])]
+            made = changes(model, PATCH_PX * new, methods) if new != old else [("none", model)]
+            for method, changed in made:
                 start = time.process_time()
                 row = {"model": name, "ratio": f"{new / old:.2f}", "method": method, "seed": seed, "epochs": epochs,
                        "accuracy_before_percent": before, "accuracy_after_percent": accuracy(changed, data),

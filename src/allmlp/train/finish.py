@@ -46,7 +46,8 @@ class Result:
             if found.get("interval_percent"):
                 line += " (95 % interval {:.2f} to {:.2f} %)".format(*found["interval_percent"])
             text.append(line)
-        text.append(f"trained {self.summary['epochs']} epochs in {self.summary['seconds']:.0f} s; "
+        epochs = self.summary["epochs"]
+        text.append(f"trained {epochs} epoch{'' if epochs == 1 else 's'} in {self.summary['seconds']:.0f} s; "
                     f"{self.summary['parameters']:,} parameters; best epoch {self.counters.best_epoch}")
         text.append(f"checkpoint {self.output / 'best.safetensors'}")
         text.append(f"report {self.output / 'report.html'}")

@@ -5,16 +5,17 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from allmlp.data.dataset import Data
+from allmlp.data.dataset import Data, ImageDataset
 from allmlp.data.loader import steps_per_epoch
 from allmlp.errors import BadSetting
 from allmlp.models.model import Model
+from allmlp.preprocess import Preprocess
 from allmlp.recipe import Recipe
 from allmlp.train.dino import DinoObjective
 from allmlp.train.distill import Distilled
 from allmlp.train.losses import build_loss
 from allmlp.train.supervised import Supervised
-from allmlp.train.teacher import open_teacher
+from allmlp.train.teacher import Teacher, open_teacher
 
 
 class Objective(Protocol):
@@ -55,10 +56,17 @@ def build_objective(recipe: Recipe, data: Data, model: Model, device: torch.devi
     if recipe.dino is not None:
         steps = steps_per_epoch(len(data.splits["train"]), recipe.batch_size)
         return DinoObjective(recipe, model, steps, device)
-    loss_of = build_loss(recipe.loss, data.splits["train"].labels, len(data.classes), device)
+    return labels_objective(recipe, data.splits["train"], model.preprocess, device)
+
+
+def labels_objective(recipe: Recipe, train: ImageDataset, preprocess: Preprocess, device: torch.device,
+                     teacher: Teacher | None = None) -> Objective:
+    """The objective of a recipe that learns labels, for any network whose images `preprocess` normalises. `teacher`: in
+    place of the one that the recipe's distillation names."""
+    loss_of = build_loss(recipe.loss, train.labels, len(train.classes), device)
     if recipe.distillation is None:
-        return Supervised(model.preprocess, loss_of)
+        return Supervised(preprocess, loss_of)
     if recipe.loss.kind != "softmax":
         raise BadSetting(f"distillation learns one class per image; loss.kind is {recipe.loss.kind!r}, not softmax")
-    teacher = open_teacher(recipe.distillation, data.classes, device)
-    return Distilled(model.preprocess, loss_of, teacher, recipe.distillation)
+    teacher = teacher or open_teacher(recipe.distillation, train.classes, device)
+    return Distilled(preprocess, loss_of, teacher, recipe.distillation)

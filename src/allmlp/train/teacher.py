@@ -15,7 +15,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from allmlp import checkpoint
-from allmlp.errors import BadCheckpoint, BadSetting, CannotDownload, unknown_name
+from allmlp.backends.timm_networks import head_rows, load_weights, preprocess_of, short
+from allmlp.errors import BadSetting, CannotDownload, unknown_name
 from allmlp.evaluate.names import align_labels
 from allmlp.preprocess import Preprocess, normalise
 from allmlp.recipe import Distillation
@@ -69,9 +70,11 @@ def open_teacher(settings: Distillation, classes: Sequence[str], device: torch.d
 def _of_timm(settings: Distillation, num_classes: int) -> tuple[nn.Module, Preprocess]:
     """A network of timm with its weights and the preprocessing that timm says these want."""
     import timm
-    from timm.data.config import resolve_model_data_config
 
     name, file = settings.teacher, settings.teacher_weights
+    if not timm.is_model(name) and ("/" in name or name.endswith((".safetensors", ".pth", ".npz"))):
+        raise BadSetting(f"distillation.teacher {name!r}: no such file or run folder; train one first, or give a network "
+                         "of timm by name")
     if not timm.is_model(name):
         raise unknown_name("teacher", name, timm.list_models(), "or give a file or run folder of allmlp")
     try:
@@ -82,35 +85,19 @@ def _of_timm(settings: Distillation, num_classes: int) -> tuple[nn.Module, Prepr
         else:
             network = timm.create_model(name, num_classes=num_classes)
     except (OSError, RuntimeError, ValueError) as error:  # no network, no such weights; the Hub's errors are OSErrors
-        raise CannotDownload(f"teacher {name}: its weights cannot be had ({_short(error)}); download them and give the "
+        raise CannotDownload(f"teacher {name}: its weights cannot be had ({short(error)}); download them and give the "
                              "file as distillation.teacher_weights") from None
+    about = getattr(network, "pretrained_cfg", {})
     if file is not None:
-        _load(network, file, name, num_classes)
-    wants = resolve_model_data_config(network)
-    own = wants["input_size"][1:]
-    size = settings.teacher_image_size or own
-    if wants["input_size"][0] != 3:
-        raise BadSetting(f"teacher {name} takes images of {wants['input_size'][0]} channels; expected 3")
-    if getattr(network, "pretrained_cfg", {}).get("fixed_input_size") and tuple(size) != tuple(own):
+        tensors = read_tensors(file)
+        _check_count(f"{file} ({name})", head_rows(tensors, about.get("classifier")) or num_classes, num_classes)
+        load_weights(network, tensors, name, file)
+    preprocess = preprocess_of(network, f"teacher {name}", settings.teacher_image_size)
+    own = about.get("input_size", (3, *preprocess.image_size))[1:]
+    if about.get("fixed_input_size") and preprocess.image_size != tuple(own):
         raise BadSetting(f"teacher {name} takes images of {own[0]} x {own[1]} pixels only; leave "
                          "distillation.teacher_image_size out")
-    interpolation = wants["interpolation"] if wants["interpolation"] in ("bilinear", "nearest") else "bicubic"
-    return network, Preprocess(image_size=size, mean=wants["mean"], std=wants["std"], interpolation=interpolation)
-
-
-def _load(network: nn.Module, file: str, name: str, num_classes: int) -> None:
-    """Put the tensors of a file into `network`; whole numbers (batch norm's counters) keep their start."""
-    tensors, expected = read_tensors(file), network.state_dict()
-    head = getattr(network, "pretrained_cfg", {}).get("classifier")
-    found = tensors.get(f"{head}.weight")
-    if found is not None:
-        _check_count(f"{file} ({name})", len(found), num_classes)
-    floating = {key: tensor for key, tensor in expected.items() if tensor.is_floating_point()}
-    try:
-        checkpoint.check_tensors(tensors, floating, file)
-    except BadCheckpoint as error:
-        raise BadCheckpoint(f"{error}; expected the weights of timm's {name}") from None
-    network.load_state_dict(tensors, strict=False)
+    return network, preprocess
 
 
 def _check_count(teacher: str, knows: int, num_classes: int, more_is_fine: bool = False) -> None:
@@ -121,7 +108,3 @@ def _check_count(teacher: str, knows: int, num_classes: int, more_is_fine: bool 
 
 def _still(network: nn.Module, device: torch.device) -> nn.Module:
     return network.to(device).eval().requires_grad_(False)
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
