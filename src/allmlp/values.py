@@ -7,7 +7,7 @@ from typing import Any, Self, TypeVar
 
 import pydantic
 
-from allmlp.errors import BadSetting, unknown_name
+from allmlp.errors import BadSetting, printable, unknown_name
 
 AnyValue = TypeVar("AnyValue", bound="Value")
 
@@ -48,7 +48,9 @@ def with_dotted(value: AnyValue, path: str, text: str) -> AnyValue:
     name, _, rest = path.partition(".")
     fields = type(value).model_fields
     if name not in fields:
-        raise unknown_name(f"setting of {_words(type(value))}", name, fields)
+        deeper = [found for field in fields if (found := _leaf(value, field, path))]
+        hint = f"there is {' and '.join(deeper)}" if deeper else ""
+        raise unknown_name(f"setting of {_words(type(value))}", name, fields, hint)
     inner = getattr(value, name)
     if rest:
         if inner is None:  # an optional group that is off: setting one of its fields turns it on
@@ -57,6 +59,12 @@ def with_dotted(value: AnyValue, path: str, text: str) -> AnyValue:
             raise BadSetting(f"setting {path!r}: {name!r} has no fields of its own (its value is {inner!r})")
         return value.with_(**{name: with_dotted(inner, rest, text)})
     return value.with_(**{name: _parse(text)})
+
+
+def _leaf(value: Value, field: str, name: str) -> str | None:
+    """The dotted name of `name` one level down in `field`, if that is where it is."""
+    inner = getattr(value, field)
+    return f"{field}.{name}" if isinstance(inner, Value) and name in type(inner).model_fields else None
 
 
 def _is_value(kind: Any) -> bool:
@@ -79,7 +87,7 @@ def _one_line(kind: type, error: pydantic.ValidationError) -> BadSetting:
         fields = kind.model_fields if len(first["loc"]) == 1 else ()
         return BadSetting(str(unknown_name(f"setting of {_words(kind)}", str(first["loc"][-1]), fields)))
     message = first["msg"].removeprefix("Value error, ")
-    got = "" if first["type"] in ("missing", "value_error") else f" (got {first['input']!r})"
+    got = "" if first["type"] in ("missing", "value_error") else f" (got {printable(repr(first['input']), 120)})"
     return BadSetting(f"{_words(kind)}{': ' + where if where else ''}: {message}{got}")
 
 

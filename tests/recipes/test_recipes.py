@@ -12,7 +12,7 @@ from allmlp.data.dataset import Data
 from allmlp.errors import BadSetting, UnknownName
 from allmlp.models.variants import create_model, model_config
 from allmlp.recipe import Augment, Dino, Distillation, Recipe
-from allmlp.recipes import FILES, RECIPES, about, choose, find
+from allmlp.recipes import FILES, RECIPES, about, bit_hyperrule, choose, find
 from allmlp.train.loop import run
 from allmlp.train.start import starting_model
 from allmlp.values import with_dotted
@@ -171,3 +171,18 @@ def test_a_folder_gets_network_and_batch_by_its_images(count, size_px, name, mod
     recipe = choose("pictures", Data("pictures", Flat.classes, {"train": Flat(count, size_px)}))
     assert (recipe.name, recipe.model, recipe.batch_size) == (name, model, batch_size)
     assert recipe.augment.horizontal_flip == flip
+
+
+@pytest.mark.parametrize("num_images,image_px,steps,warmup,size,mixup", [
+    (1_000, (32, 32), 500, 100, (128, 128), 0.0),
+    (19_999, (96, 96), 500, 100, (384, 384), 0.0),
+    (20_000, (95, 97), 10_000, 500, (128, 128), 0.1),
+    (500_000, (300, 500), 20_000, 500, (384, 384), 0.1),
+])
+def test_bits_rule_follows_from_the_number_and_the_size_of_the_images(num_images, image_px, steps, warmup, size, mixup):
+    recipe = bit_hyperrule.recipe("pictures", num_images, image_px)
+    assert (recipe.schedule.steps, recipe.schedule.warmup_steps) == (steps, warmup)
+    assert recipe.schedule.milestones == ((200, 300, 400) if steps == 500 else tuple(
+        round(share * steps) for share in (0.3, 0.6, 0.9)))
+    assert (recipe.image_size, recipe.augment.mixup) == (size, mixup)
+    assert recipe.crop_ratio == (128 / 160 if size == (128, 128) else 384 / 448)

@@ -48,9 +48,9 @@ class Augment(Value):
     random_erasing: float = Field(default=0.0, ge=0, le=1)  # probability
     random_erasing_kind: Literal["mean", "noise"] = "mean"
     affine: Affine | None = None
-    mixup: float = Field(default=0.0, ge=0)  # Beta(a, a); 0: off
+    mixup: float = Field(default=0.0, ge=0, le=1e6)  # Beta(a, a); 0: off
     mixup_kind: Literal["roll", "google", "timm"] = "roll"
-    cutmix: float = Field(default=0.0, ge=0)
+    cutmix: float = Field(default=0.0, ge=0, le=1e6)
     cutmix_probability: float = Field(default=0.5, ge=0, le=1)  # of cutmix where both are on
     repeated: int = Field(default=1, ge=1, le=64)
 

@@ -1,11 +1,14 @@
 """How a network learns from labels: optimizer, schedule and loss. `train.optimizer` and `train.losses` do it."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import pydantic
 from pydantic import Field
 
 from allmlp.values import Value
+
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Optimizer(Value):
@@ -26,11 +29,11 @@ class Optimizer(Value):
     weight_decay_end: float | None = Field(default=None, ge=0)
     decay_semantics: Literal["lr", "schedule"] = "lr"
     decay_mask: Literal["kernels", "dimensions"] = "kernels"
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     epsilon: float = Field(default=1e-8, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)  # sgd only
     clip_norm: float | None = Field(default=1.0, gt=0)
-    sam_rho: float | None = Field(default=None, gt=0)
+    sam_rho: float | None = Field(default=None, gt=0, le=1e6)
 
     @pydantic.model_validator(mode="after")
     def _decay_is_decoupled(self) -> Self:
@@ -47,14 +50,16 @@ class Schedule(Value):
     - "google" (big_vision, vision_transformer): min(1, step / warm-up) times the decay, which begins after the warm-up;
       the first step has rate 0, and `final_factor` would come one step after the last;
     - "timm" (DeiT): warm-up from `warmup_factor`; the decay runs over the whole training, as if there were no warm-up.
+    `decay` "steps": a tenth after each of `milestones`, steps counted from 0 (BiT).
     """
 
-    epochs: float = Field(default=100, gt=0)
+    epochs: float = Field(default=100, gt=0, le=1e9)
     steps: int | None = Field(default=None, ge=1)
     warmup_epochs: float = Field(default=5, ge=0)
     warmup_steps: int | None = Field(default=None, ge=0)
     warmup_factor: float = Field(default=0.0, ge=0, le=1)
-    decay: Literal["cosine", "linear", "constant"] = "cosine"
+    decay: Literal["cosine", "linear", "constant", "steps"] = "cosine"
+    milestones: tuple[int, ...] = ()
     final_factor: float = Field(default=0.0, ge=0, le=1)
     rule: Literal["allmlp", "google", "timm"] = "allmlp"
 
@@ -66,6 +71,8 @@ class Schedule(Value):
             raise ValueError(f"warmup_steps {self.warmup_steps} must be below steps {self.steps}")
         if self.rule == "google" and self.warmup_factor:
             raise ValueError("rule 'google' warms up from 0; warmup_factor is for 'allmlp' and 'timm'")
+        if (self.decay == "steps") != bool(self.milestones):
+            raise ValueError("decay 'steps' and milestones, the steps after which the rate is a tenth, go together")
         return self
 
     def for_epochs(self, epochs: float) -> "Schedule":
@@ -83,4 +90,4 @@ class Loss(Value):
     kind: Literal["softmax", "sigmoid"] = "softmax"
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     class_weights: Literal["none", "balanced"] = "none"  # balanced: N / (K * images of the class)
-    head_bias_init: float | None = None
+    head_bias_init: float | None = Field(default=None, ge=-1e6, le=1e6)

@@ -10,9 +10,10 @@ from types import ModuleType
 import numpy as np
 
 from allmlp.data.dataset import Data
-from allmlp.errors import unknown_name
+from allmlp.errors import BadSetting, unknown_name
 from allmlp.recipe import Recipe
 from allmlp.recipes import (
+    bit_hyperrule,
     digits,
     digits_dino,
     digits_distill,
@@ -43,6 +44,7 @@ FILES: dict[ModuleType, tuple[Recipe, ...]] = {
     mixer_imagenet21k: mixer_imagenet21k.RECIPES,
     mixer_jft: mixer_jft.RECIPES,
     mixer_finetune: mixer_finetune.RECIPES,
+    bit_hyperrule: bit_hyperrule.RECIPES,
     mixer_sam: mixer_sam.RECIPES,
     resmlp_imagenet: resmlp_imagenet.RECIPES,
     resmlp_distilled: resmlp_distilled.RECIPES,
@@ -56,6 +58,7 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipes in FILES.values() 
 # The largest shorter side (pixels) that a network is chosen for, in rising order.
 NETWORK_BY_SIZE = ((48, "mixer_t4_32"), (80, "mixer_t8_64"), (160, "mixer_t8_96"))
 DIGIT_LIKE_PX = 12  # images this small get the digits recipe: nothing in them can be cropped or flipped safely
+MOST_BYTES = 1_000_000  # of the file of a recipe
 FEW = 1000  # below so many, that recipe's batches of 128 would leave too few steps
 
 
@@ -65,7 +68,9 @@ def find(name: str) -> Recipe:
         return RECIPES[name]
     path = Path(name) / "recipe.json" if Path(name).is_dir() else Path(name)
     if path.suffix == ".json" and path.is_file():
-        return Recipe.from_json(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > MOST_BYTES:
+            raise BadSetting(f"--recipe {path}: {path.stat().st_size:,} bytes are no recipe; give the recipe.json of a run")
+        return Recipe.from_json(path.read_bytes())
     raise unknown_name("recipe", name, RECIPES, "`allmlp recipes` lists them; or give the recipe.json of a run")
 
 
