@@ -68,8 +68,8 @@ def parser() -> Parser:
     train.add_argument("--show-recipe", action="store_true", help="print the recipe as it would run, and stop")
     train.add_argument("--resume", metavar="RUN", help="go on with a stopped run, exactly")
     train.add_argument("--overwrite", action="store_true", help="replace a run in --output")
-    train.add_argument("--time-limit", type=float, metavar="MINUTES", help="stop after so long, ready to be resumed")
-    train.add_argument("--save-every", type=float, default=60.0, metavar="SECONDS",
+    train.add_argument("--time-limit", type=more_than_zero, metavar="MINUTES", help="stop after so long, ready to be resumed")
+    train.add_argument("--save-every", type=more_than_zero, default=60.0, metavar="SECONDS",
                        help="how much work a kill may cost (default: 60)")
     train.add_argument("--logger", default="tensorboard", metavar="NAME,…",
                        help="tensorboard, wandb, trackio, or none (default: tensorboard)")
@@ -87,7 +87,8 @@ def parser() -> Parser:
 
     evaluate = command("evaluate", "Measure MODEL on DATA.")
     evaluate.add_argument("model", metavar="MODEL", help="weights file, run folder, published name, Hub id")
-    evaluate.add_argument("data", metavar="DATA", help="a folder of images, a name such as digits, …")
+    evaluate.add_argument("data", metavar="DATA",
+                          help="a folder of images, a name such as digits, …; vtab: its 19 tasks")
     evaluate.add_argument("--split", choices=("train", "val", "test"), help="default: test, else val")
     evaluate.add_argument("--per-class", action="store_true", help="precision, recall and F1 of each class")
     instead = evaluate.add_mutually_exclusive_group()
@@ -95,6 +96,24 @@ def parser() -> Parser:
                          help="not the head but the K nearest training images by frozen features (DINO's way: 20)")
     instead.add_argument("--linear-probe", action="store_true",
                          help="not the head but logistic regression on frozen features of the training images")
+    instead.add_argument("--few-shot", type=shots, metavar="N,…",
+                         help="not the head but least squares on the features of N training images of each class; "
+                              "published are 1,5,10,25")
+    evaluate.add_argument("--few-shot-seeds", type=positive, metavar="N", help="draws of these images (default: 3)")
+    evaluate.add_argument("--l2", type=l2, metavar="X|grid",
+                          help="of few-shot (default: 1024, as published); grid: of 2^-10 … 2^19 the best on further "
+                               "training images")
+    evaluate.add_argument("--permute", choices=("patches", "pixels", "patches+pixels", "global"),
+                          help="shuffle patches, the pixels in each, or all pixels, at test time only; what a network "
+                               "that learns shuffled images reaches is `allmlp reproduce permutation`")
+    evaluate.add_argument("--permute-seed", type=not_negative, metavar="N", help="which permutation (default: 0)")
+    evaluate.add_argument("--tta", choices=("flip", "crops5", "crops10"), help="average the logits of several views")
+    evaluate.add_argument("--temperature", action="store_true",
+                          help="calibration before and after temperature scaling, fitted on validation images")
+    evaluate.add_argument("--real-labels", metavar="FILE|timm",
+                          help="also by ImageNet's reassessed labels: real.json, or the list that timm ships")
+    evaluate.add_argument("--and", nargs=2, action="append", default=[], metavar=("MODEL", "DATA"), dest="pairs",
+                          help="measure this too, and the mean (Avg-5, if these are its five sets); may be repeated")
     size(evaluate)
     machine(evaluate)
     source(evaluate)
@@ -107,6 +126,74 @@ def parser() -> Parser:
     predict.add_argument("--skip-bad", action="store_true", help="leave out broken images and say which")
     size(predict)
     machine(predict)
+
+    serve = command("serve", "Answer over HTTP: POST /predict with an image, classes and probabilities come back.")
+    serve.add_argument("model", metavar="MODEL", help="weights file, run folder, published name, Hub id")
+    serve.add_argument("--host", default="127.0.0.1", help="(default: 127.0.0.1, reached from this machine only)")
+    serve.add_argument("--port", type=not_negative, default=8000, help="(default: 8000; 0: any free one)")
+    serve.add_argument("--allow-host", action="append", default=[], metavar="NAME",
+                       help="a name by which the service may be called; may be repeated (default: those of loopback)")
+    serve.add_argument("--page", metavar="FOLDER", help="an export --to browser, shown at / (default: MODEL, if it is)")
+    serve.add_argument("--api-key-file", metavar="FILE", help="what clients show (else $ALLMLP_API_KEY, else none)")
+    serve.add_argument("--max-batch", type=positive, metavar="N", help="images computed at once (default: 32)")
+    serve.add_argument("--max-waiting", type=positive, metavar="N", help="images in the queue (default: 256)")
+    serve.add_argument("--latency-budget-ms", type=float, metavar="MS",
+                       help="a request that would wait longer gets a 429 (default: 1000)")
+    serve.add_argument("--max-images", type=positive, metavar="N", help="of one request (default: 32)")
+    serve.add_argument("--max-body-mb", type=float, metavar="MB", help="of one request (default: 20)")
+    serve.add_argument("--max-megapixels", type=float, metavar="MP", help="of one image (default: 50)")
+    serve.add_argument("--quiet", action="store_true", help="no line of log per request")
+    size(serve)
+    machine(serve)
+
+    inspect = command("inspect", "Pictures of what MODEL has learnt, and of what it sees in IMAGEs; PNG, SVG, a page.")
+    inspect.add_argument("model", metavar="MODEL", help="weights file, run folder, published name, Hub id")
+    inspect.add_argument("more", nargs="*", metavar="MODEL|IMAGE",
+                         help="further networks, put side by side; and image files, folders or globs")
+    inspect.add_argument("--along-training", action="store_true", help="MODEL is a run: the checkpoints it kept")
+    inspect.add_argument("--blocks", type=block_numbers, metavar="N,…",
+                         help="which blocks, from 0, e.g. 0,3,5 or 0-5 (default: the first three, or first to last)")
+    inspect.add_argument("--data", metavar="DATA", help="show the features of these images too")
+    inspect.add_argument("--split", choices=("train", "val", "test"), help="default: test, else val")
+    inspect.add_argument("--embedding", choices=("tsne", "umap"), default="tsne", help="(default: tsne)")
+    inspect.add_argument("--most-images", type=positive, default=2000, metavar="N",
+                         help="of DATA, drawn from more (default: 2000)")
+    inspect.add_argument("--output", metavar="DIR", help="(default: inspect-NAME)")
+    inspect.add_argument("--overwrite", action="store_true", help="write into --output although it holds something")
+    size(inspect)
+    machine(inspect)
+    source(inspect)
+
+    export = command("export", "Write MODEL for another runtime, run it there, and compare it with PyTorch.")
+    export.add_argument("model", metavar="MODEL", help="weights file, run folder, published name, Hub id")
+    export.add_argument("--to", required=True,
+                        choices=("native", "onnx", "openvino", "executorch", "pt2", "timm", "browser"))
+    export.add_argument("--precision", choices=("fp32", "bf16", "int8"), default="fp32", help="(default: fp32)")
+    export.add_argument("--quantiser", metavar="NAME",
+                        help="who finds int8's scales: ours, ort, nncf, xnnpack (default: by the runtime)")
+    export.add_argument("--max-drop", type=float, metavar="POINTS",
+                        help="refuse what loses more accuracy than this, or is slower than fp32; needs DATA")
+    export.add_argument("--data", metavar="DATA", help="to calibrate (train split) and compare (default: the run's)")
+    export.add_argument("--images", type=positive, metavar="N",
+                        help="to compare on (default: 64, with --max-drop the whole split)")
+    export.add_argument("--runtime", metavar="DIR",
+                        help="browser: an unpacked npm package onnxruntime-web (default: npm fetches it once)")
+    export.add_argument("--calibration-images", type=positive, default=64, metavar="N", help="(default: 64)")
+    export.add_argument("--output", metavar="DIR", help="(default: exports/NAME-RUNTIME-PRECISION)")
+    export.add_argument("--overwrite", action="store_true", help="replace an export in --output")
+    export.add_argument("--threads", type=positive, help="CPU threads to compare with (default: all)")
+    size(export)
+    source(export)
+
+    bench = command("bench", "How fast MODELs answer, exported ones too: side by side, asked in turn.")
+    bench.add_argument("models", nargs="+", metavar="MODEL", help="weights files, run folders, exported folders, …")
+    bench.add_argument("--batch", type=positive, nargs="+", default=[1, 16], metavar="N", help="(default: 1 16)")
+    bench.add_argument("--threads", type=positive, nargs="+", default=[1], metavar="N", help="(default: 1)")
+    bench.add_argument("--rounds", type=positive, metavar="N", help="at most (default: 50; with --quick 10)")
+    bench.add_argument("--quick", action="store_true", help="some seconds in all")
+    bench.add_argument("--csv", metavar="FILE", help="write rows with timm's column names ('-': stdout)")
+
+    command("doctor", "What works on this machine, and why the rest does not: runtimes, kernels, libraries.")
 
     models = command("models", "List the networks, or show one in detail.")
     models.add_argument("--pretrained", action="store_true", help="list the published weights instead")
@@ -136,6 +223,49 @@ def parser() -> Parser:
     report.add_argument("--output", metavar="FILE", default="comparison.html", help="(default: comparison.html)")
     report.add_argument("--csv", action="store_true", help="print the table as CSV")
     report.add_argument("--overwrite", action="store_true", help="replace the page in --output")
+
+    compare = command("compare", "Networks side by side on DATA, ours and timm's, under one protocol.")
+    compare.add_argument("data", metavar="DATA", help="a folder of images, a name such as digits, …")
+    compare.add_argument("models", nargs="+", metavar="MODEL",
+                         help="as everywhere; a name of `allmlp models`; timm:NAME, timm:NAME.TAG, timm:NAME=FILE")
+    compare.add_argument("--pretrained", action="store_true",
+                         help="names without a tag: their published weights, not fresh ones")
+    compare.add_argument("--output", metavar="DIR", default="comparison",
+                         help="where table, figure and page go (default: comparison)")
+    compare.add_argument("--overwrite", action="store_true", help="replace the comparison in --output")
+    compare.add_argument("--split", choices=("train", "val", "test"), help="measure on it (default: test, else val)")
+    compare.add_argument("--few-shot", type=positive, default=5, metavar="N",
+                         help="training images of each class for the linear few-shot accuracy (default: 5)")
+    compare.add_argument("--few-shot-seeds", type=positive, default=3, metavar="N", help="draws of them (default: 3)")
+    compare.add_argument("--knn", type=positive, default=20, metavar="K", help="neighbours (default: 20)")
+    compare.add_argument("--train-images", type=positive, default=10_000, metavar="N",
+                         help="look at no more training images, drawn at random (default: 10000)")
+    compare.add_argument("--test-images", type=positive, metavar="N", help="measure on no more (default: all)")
+    compare.add_argument("--no-speed", action="store_true", help="leave speed, latency and memory out")
+    compare.add_argument("--batch-size", type=positive, default=32, metavar="N", help="of the speed (default: 32)")
+    compare.add_argument("--rounds", type=positive, default=5, metavar="N", help="of the speed (default: 5)")
+    size(compare)
+    machine(compare)
+    source(compare)
+
+    reproduce = command("reproduce", "Run an experiment of the papers; writes a table, a figure and a page.")
+    reproduce.add_argument("experiment", nargs="?", metavar="NAME", help="a name of `allmlp reproduce --list`")
+    reproduce.add_argument("--list", action="store_true", help="show the experiments")
+    reproduce.add_argument("--scale", choices=("laptop", "paper"), default="laptop",
+                           help="laptop: the effect, small, in minutes on a CPU (default); paper: the exact protocol")
+    reproduce.add_argument("--seeds", type=positive, default=3, metavar="N", help="(default: 3)")
+    reproduce.add_argument("--only", metavar="TEXT", help="only the arms whose name contains TEXT")
+    reproduce.add_argument("--data", metavar="DATA", help="in place of the experiment's own; --scale paper needs it")
+    reproduce.add_argument("--data-dir", metavar="DIR", help="where named data sets lie (else $ALLMLP_DATA, else data)")
+    reproduce.add_argument("--download", action="store_true", help="fetch a named data set if need be")
+    reproduce.add_argument("--output", metavar="DIR",
+                           help="where table, figure and page go; a stopped experiment goes on there "
+                                "(default: reproduced/NAME)")
+    reproduce.add_argument("--overwrite", action="store_true", help="begin again, without the rows that are there")
+    reproduce.add_argument("--reduced", action="store_true",
+                           help="a few steps of everything: shows in a minute that it runs, and nothing else")
+    reproduce.add_argument("--threads", type=positive, help="CPU threads (default: 1 at laptop scale, else torch's)")
+    reproduce.add_argument("--device", help="auto, cpu, cuda, cuda:1, mps (default: cpu at laptop scale, else auto)")
 
     def shards(to: Parser) -> None:
         to.add_argument("data", metavar="DATA", help="a folder of images, a name such as digits, …")
@@ -196,6 +326,16 @@ def not_negative(text: str) -> int:
     return _whole(text, 0)
 
 
+def more_than_zero(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
+
+
 def _whole(text: str, least: int) -> int:
     try:
         number = int(text)
@@ -204,6 +344,33 @@ def _whole(text: str, least: int) -> int:
     if number < least:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
     return number
+
+
+def shots(text: str) -> list[int]:
+    """"5" or "1,5,10,25" as numbers of images, the smallest first."""
+    return sorted({positive(part) for part in text.split(",")})
+
+
+def l2(text: str) -> float | str:
+    """"grid", or a positive number."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if text != "grid" and not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither grid nor a positive number, such as 1024")
+    return text if text == "grid" else number
+
+
+def block_numbers(text: str) -> tuple[int, ...]:
+    """"0,3" or "0-2,5" as numbers in order, each once."""
+    numbers: set[int] = set()
+    for part in text.split(","):
+        ends = part.split("-")
+        if len(ends) > 2 or not all(end.isascii() and end.isdigit() and len(end) <= 4 for end in ends):
+            raise argparse.ArgumentTypeError(f"{text!r} are no block numbers such as 0,3,5 or 0-5")
+        numbers |= set(range(int(ends[0]), int(ends[-1]) + 1))
+    return tuple(sorted(numbers))
 
 
 def image_size(text: str) -> tuple[int, int]:

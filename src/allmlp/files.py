@@ -188,6 +188,14 @@ def write_text_atomically(path: str | os.PathLike, text: str) -> None:
     write_atomically(path, write)
 
 
+def write_bytes_atomically(path: str | os.PathLike, content: bytes) -> None:
+    """The same for bytes."""
+    def write(temporary: str) -> None:
+        Path(temporary).write_bytes(content)
+
+    write_atomically(path, write)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -16,6 +16,8 @@ def _command(module: str) -> Callable[[argparse.Namespace], int]:
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
-    name: _command(name) for name in ("train", "evaluate", "predict", "models", "recipes", "data", "plan", "report")
+    name: _command(name)
+    for name in ("train", "evaluate", "predict", "models", "recipes", "data", "compare", "inspect", "plan", "report",
+                 "reproduce", "serve", "export", "bench", "doctor")
 }
 COMMANDS["shard"] = COMMANDS["data"]  # `allmlp shard` is short for `allmlp data shard`

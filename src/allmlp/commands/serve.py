@@ -23,6 +23,7 @@ def run(options: argparse.Namespace) -> int:
 
     given = {name: getattr(options, name) for name in Limits.model_fields if getattr(options, name, None) is not None}
     limits = Limits(**given)
+    page = page_of(options.model, options.page)
     key = api_key(options.api_key_file)
     if options.threads:
         import torch
@@ -35,15 +36,16 @@ def run(options: argparse.Namespace) -> int:
         hosts = {*LOOPBACK, options.host.lower(), *map(str.lower, options.allow_host)} if local or options.allow_host \
             else None
         app = create_app(predictor, describe(options.model), limits, hosts=hosts, key=key,
-                         log=silent if options.quiet else to_stderr)
+                         log=silent if options.quiet else to_stderr, page=page)
         if not local:
             open_to_all = "" if key else ", and no API key is asked for"
-            print(f"allmlp: {options.host} is reached from other machines{open_to_all}; the connection is not encrypted: "
-                  "put a proxy with TLS before it", file=sys.stderr)
+            print(f"allmlp: {options.host} is reached from other machines{open_to_all}; the connection is not "
+                  "encrypted: put a proxy with TLS before it", file=sys.stderr)
         host, port = listening.getsockname()[:2]
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         serve(app, listening, limits,
-              lambda: print(f"{options.model} at {address}/predict; Ctrl-C ends it", flush=True))
+              lambda: print(f"{options.model} at {address}/predict{f', its page at {address}/' if page else ''}; "
+                            "Ctrl-C ends it", flush=True))
     finally:
         listening.close()
     return 0
@@ -55,6 +57,18 @@ def check_packages() -> None:
 
     if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
         raise MissingPackage(f"allmlp serve needs {', '.join(missing)}: pip install 'allmlp[serve]'")
+
+
+def page_of(model: str, asked: str | None) -> Path | None:
+    """The folder of the page: what was asked for, else the model itself where it was exported as one.
+
+    Raises `BadSetting` for a folder that is none."""
+    folder = Path(asked or model)
+    if (folder / "index.html").is_file() and (folder / "model.json").is_file():
+        return folder
+    if asked is not None:
+        raise BadSetting(f"--page {asked}: no page; `allmlp export MODEL --to browser` makes one")
+    return None
 
 
 def api_key(file: str | None) -> str | None:

@@ -2,9 +2,10 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from allmlp.data import canonical, data_folder, kind_of, open_data
+from allmlp.data import AT_HAND, canonical, data_folder, kind_of, open_data
 from allmlp.data.dataset import Data
 
 VAL_FRACTION, SPLIT_SEED = 0.2, 0
@@ -40,8 +41,8 @@ def open_source(
         given = {"--val-fraction": options.val_fraction, "--split-seed": options.split_seed}
         idle += [f"{flag} has no effect: {why}" for flag, value in given.items() if value is not None]
     kind, name = kind_of(options.data)
-    if options.download and (kind not in ("name", "hf") or name == "digits"):
+    if options.download and (kind not in ("name", "hf", "vtab") or name in AT_HAND):
         idle.append("--download has no effect: only named data sets and those of the Hub are fetched by it")
-    if options.data_dir and (kind != "name" or name == "digits"):
+    if options.data_dir and (kind not in ("name", "vtab") or name in AT_HAND):
         idle.append("--data-dir has no effect: only named data sets lie there")
-    return Data(data.name, data.classes, data.splits, (*data.notes, *idle), data.split_files)
+    return replace(data, notes=(*data.notes, *idle))

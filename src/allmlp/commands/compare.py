@@ -1,0 +1,133 @@
+"""`allmlp compare`."""
+
+import argparse
+import csv
+import io
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from allmlp import figures
+from allmlp.commands.source import open_source, source_of
+from allmlp.compare.contenders import Contender, open_contender
+from allmlp.compare.measure import Compared, Protocol, choose_images, measured, with_cost
+from allmlp.compare.page import write_page
+from allmlp.compare.pareto import figure
+from allmlp.data.dataset import Data
+from allmlp.errors import BadSetting
+from allmlp.evaluate.cost import measure_costs
+from allmlp.files import write_text_atomically
+from allmlp.report.numbers import NOTHING
+from allmlp.train.run_folder import machine
+
+MADE = ("table.csv", "pareto.png", "pareto.svg", "index.html")
+
+
+def run(options: argparse.Namespace) -> int:
+    names = list(dict.fromkeys(options.models))
+    output = Path(options.output)
+    check_output(output, options.overwrite)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    protocol = Protocol(shots=options.few_shot, seeds=options.few_shot_seeds, neighbours=options.knn,
+                        train_images=options.train_images, test_images=options.test_images)
+    data = open_source(options, source_of(options))
+    images = choose_images(data, protocol, options.split)
+    rows, makes = [], {}
+    for number, name in enumerate(names, 1):
+        opened = opened_as_asked(name, data, options)
+        print(f"{number}/{len(names)} {name}", file=sys.stderr, flush=True)
+        rows.append(measured(opened, images, protocol, options.workers))
+        makes[name] = opened.make
+    if not options.no_speed:
+        print(f"speed of {len(names)}, in turns", file=sys.stderr, flush=True)
+        costs = measure_costs(makes, batch_sizes=(options.batch_size,), threads=torch.get_num_threads(),
+                              rounds=options.rounds)
+        rows = [with_cost(row, costs[row.model]) for row in rows]
+    said = (*data.notes, f"{len(images.test):,} {images.split} images, {len(images.train):,} training images")
+    about = machine() | {"threads": torch.get_num_threads(), "device": options.device}
+    write_text_atomically(output / "table.csv", as_csv(rows, options, images.split, about))
+    _, svg = figures.save(figure(rows, protocol.shots), output / "pareto")
+    write_page(rows, data.name, said, protocol, svg, command(options), about, output / "index.html")
+    if options.json:
+        print(json.dumps({"page": str(output / "index.html"), "data": options.data, "split": images.split,
+                          "notes": said, "protocol": protocol.model_dump(), "machine": about,
+                          "rows": [row.model_dump(mode="json") for row in rows]}))
+    else:
+        print_rows(rows, said, output)
+    return 0
+
+
+def check_output(output: Path, overwrite: bool) -> None:
+    if output.exists() and not output.is_dir():
+        raise BadSetting(f"--output {output}: is a file; give a folder")
+    held = {path.name for path in output.iterdir()} if output.exists() else set()
+    if held - {*MADE}:
+        raise BadSetting(f"--output {output}: holds something else; give a new folder")
+    if held and not overwrite:
+        raise BadSetting(f"--output {output}: holds a comparison; say --overwrite, or choose another folder")
+
+
+def opened_as_asked(name: str, data: Data, options: argparse.Namespace) -> Contender:
+    opened = open_contender(name, len(data.classes), pretrained=options.pretrained, image_size=options.image_size,
+                            device=options.device)
+    if opened.weights == "fresh":
+        print(f"{name}: fresh weights; --pretrained takes published ones, a tag names them", file=sys.stderr)
+    return opened
+
+
+def command(options: argparse.Namespace) -> str:
+    """What makes this comparison again."""
+    words = ["allmlp", "compare", options.data, *options.models]
+    words += ["--pretrained"] if options.pretrained else []
+    words += ["--image-size", "x".join(map(str, options.image_size))] if options.image_size else []
+    words += ["--few-shot", str(options.few_shot), "--few-shot-seeds", str(options.few_shot_seeds)]
+    return shlex.join([*words, "--threads", str(torch.get_num_threads())])
+
+
+def as_csv(rows: Sequence[Compared], options: argparse.Namespace, split: str, about: dict[str, Any]) -> str:
+    where = {"data": options.data, "split": split, "shots": options.few_shot, "seeds": options.few_shot_seeds,
+             "neighbours": options.knn, "threads": about["threads"], "device": about["device"],
+             "processor": about["processor"], "cores": about["cores"], "torch": about["versions"].get("torch"),
+             "timm": about["versions"].get("timm"), "commit": about["commit"]}
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*Compared.model_fields, *where], lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        values = row.model_dump() | {"image_size": "x".join(map(str, row.image_size))} | where
+        writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in values.items()})
+    return text.getvalue()
+
+
+def print_rows(rows: Sequence[Compared], said: Sequence[str], output: Path) -> None:
+    titles = ("", "parameters", "MACs", "accuracy", "few-shot", "k-NN", "images/s", "ms/image", "MiB")
+    cells = [titles, *(_cells(row) for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(titles))]
+    for note in said:
+        print(note)
+    for line in cells:
+        print("  ".join(cell.rjust(width) if column else cell.ljust(width)
+                        for column, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip())
+    for row in rows:
+        if row.note:
+            print(f"{row.model}: {row.note}")
+    print(f"page {output / 'index.html'}")
+
+
+def _cells(row: Compared) -> tuple[str, ...]:
+    few = _number(row.few_shot_percent, ".2f", " %")
+    if row.few_shot_deviation is not None:
+        few = f"{row.few_shot_percent:.2f} ± {row.few_shot_deviation:.2f} %"
+    return (row.model, _number(row.parameters, ",", ""), _number(row.macs, ",", ""),
+            _number(row.accuracy_percent, ".2f", " %"), few, _number(row.knn_percent, ".2f", " %"),
+            _number(row.images_per_second, ",.4g", ""), _number(row.latency_ms, ".3g", ""),
+            _number(row.peak_memory_mib, ",.0f", ""))
+
+
+def _number(value: float | None, how: str, unit: str) -> str:
+    return NOTHING if value is None else f"{value:{how}}{unit}"
