@@ -2,8 +2,8 @@
 
     python benchmarks/page.py [PAGE] [--rounds 10]
 
-PAGE is a folder of `allmlp export MODEL --to browser` (default: one of a network trained on digits). Each round is a new
-browser context, so that nothing is cached; the service is `allmlp serve`. "First drawn" is the browser's own
+PAGE is a folder of `allmlp export MODEL --to browser` (default: one of a network trained on digits). Each round is a
+new browser context, so that nothing is cached; the service is `allmlp serve`. "First drawn" is the browser's own
 first-contentful-paint; an answer is one image of the network's size, from bytes to logits, the median of 50. Rows go to
 results/page.csv.
 """

@@ -68,7 +68,8 @@ def parser() -> Parser:
     train.add_argument("--show-recipe", action="store_true", help="print the recipe as it would run, and stop")
     train.add_argument("--resume", metavar="RUN", help="go on with a stopped run, exactly")
     train.add_argument("--overwrite", action="store_true", help="replace a run in --output")
-    train.add_argument("--time-limit", type=more_than_zero, metavar="MINUTES", help="stop after so long, ready to be resumed")
+    train.add_argument("--time-limit", type=more_than_zero, metavar="MINUTES",
+                       help="stop after so long, ready to be resumed")
     train.add_argument("--save-every", type=more_than_zero, default=60.0, metavar="SECONDS",
                        help="how much work a kill may cost (default: 60)")
     train.add_argument("--logger", default="tensorboard", metavar="NAME,…",

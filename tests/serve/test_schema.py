@@ -13,8 +13,8 @@ def test_every_generated_request_gets_an_answer_that_the_description_knows(servi
     must be accepted: a schema cannot say that bytes are an image."""
     pytest.importorskip("schemathesis")
     done = subprocess.run(
-        [Path(sys.executable).parent / "schemathesis", "run", f"{service.address}/openapi.json", "--max-examples", "100",
-         "--seed", "1", "--exclude-checks", "positive_data_acceptance", "--no-color"],
+        [Path(sys.executable).parent / "schemathesis", "run", f"{service.address}/openapi.json",
+         "--max-examples", "100", "--seed", "1", "--exclude-checks", "positive_data_acceptance", "--no-color"],
         capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     assert "Selected: 5/5" in done.stdout

@@ -100,8 +100,8 @@ def new_run(options: argparse.Namespace) -> Plan:
     if options.data is None:
         raise BadSetting("give DATA: 'digits' or a folder of images (or --resume RUN)")
     if options.init and options.model:
-        raise BadSetting(f"--init {options.init} brings its own network, so --model {options.model} cannot be given with "
-                         "it; leave one out")
+        raise BadSetting(f"--init {options.init} brings its own network, so --model {options.model} cannot be given "
+                         "with it; leave one out")
     if options.recipe:
         find(options.recipe)  # a wrong name is told before anything is read
     if options.model:

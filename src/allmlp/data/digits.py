@@ -44,7 +44,7 @@ def open_digits() -> Data:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
-    values, labels = load_digits(return_X_y=True)
+    values, labels = map(np.asarray, load_digits(return_X_y=True))
     grey = np.rint(values.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
     images = np.repeat(grey, 3, axis=3)
     classes = tuple("0123456789")

@@ -7,7 +7,6 @@ from pydantic import Field
 
 from allmlp.values import Value
 
-
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 

@@ -69,7 +69,8 @@ def find(name: str) -> Recipe:
     path = Path(name) / "recipe.json" if Path(name).is_dir() else Path(name)
     if path.suffix == ".json" and path.is_file():
         if path.stat().st_size > MOST_BYTES:
-            raise BadSetting(f"--recipe {path}: {path.stat().st_size:,} bytes are no recipe; give the recipe.json of a run")
+            raise BadSetting(f"--recipe {path}: {path.stat().st_size:,} bytes are no recipe; give the recipe.json of a "
+                             "run")
         return Recipe.from_json(path.read_bytes())
     raise unknown_name("recipe", name, RECIPES, "`allmlp recipes` lists them; or give the recipe.json of a run")
 

@@ -131,10 +131,13 @@ def found(rows: Sequence[Row]) -> Found:
                                       [accuracy[name] for name in ordered])]
     ratios = {size: float(speed[f"Mixer-{size}"]["images_per_second"] or 0) / float(
         speed[f"ViT-{size}"]["images_per_second"] or 1) for size in SIZES if f"ViT-{size}" in speed}
-    faster, on_front = all(ratio > 1 for ratio in ratios.values()), any(name.startswith("Mixer") for name in best)
+    faster = all(float(speed[f"Mixer-{size}"]["slowest"] or 0) > float(speed[f"ViT-{size}"]["fastest"] or 0)
+                 for size in ratios)
+    on_front = any(name.startswith("Mixer") for name in best)
     text = (f"Of {len(ordered)} networks nobody beats {', '.join(best)} in both accuracy and images per second (from "
             "the fastest to the most accurate). Mixer's images per second over those of the ViT of the same width and "
-            f"depth: {', '.join(f'{size} {ratio:.2f}' for size, ratio in ratios.items())}. Accuracy: "
+            f"depth: {', '.join(f'{size} {ratio:.2f}' for size, ratio in ratios.items())}, "
+            f"which is {'beyond' if faster else 'within'} what the rounds differ by. Accuracy: "
             + ", ".join(f"{name} {value:.1f} ± {deviation(at_end(rows, name, 'test_accuracy_percent')):.1f} %"
                         for name, value in accuracy.items()) + ".")
     return Found("as claimed" if faster and on_front else "in part" if faster or on_front else "not found", text)
@@ -153,7 +156,8 @@ EXPERIMENT = Experiment(
     pixels, hidden width 4 times the width, in gMLP 6 times) and ResNets of four basic blocks (first width 6 and 10)
     learn 5,748 digit scenes for 150 steps of 64 images by one recipe, which is tuned for none of them. Accuracy on
     1,440 test scenes. Images per second: on one core, float32, PyTorch, the best of batches of 1 and 64, in turns;
-    the median of 5 rounds, with the slowest and the fastest. Pre-training on more data is not repeated.""",
+    the median of 5 rounds, with the slowest and the fastest. Pre-training on more data is not repeated. So
+    few steps tell how fast a network starts rather than how far it gets: ViT, ResMLP and ResNet have learnt little.""",
     paper="""Not by this command: `allmlp reproduce tables --scale paper` measures the published networks, `allmlp
     compare` any. The paper's throughput is that of one TPUv3 core, the best of several batch sizes.""",
     columns=("network", "test_accuracy_percent", "few_shot_percent", "parameters", "macs", "images_per_second",

@@ -73,8 +73,8 @@ def _of_timm(settings: Distillation, num_classes: int) -> tuple[nn.Module, Prepr
 
     name, file = settings.teacher, settings.teacher_weights
     if not timm.is_model(name) and ("/" in name or name.endswith((".safetensors", ".pth", ".npz"))):
-        raise BadSetting(f"distillation.teacher {name!r}: no such file or run folder; train one first, or give a network "
-                         "of timm by name")
+        raise BadSetting(f"distillation.teacher {name!r}: no such file or run folder; train one first, or give a "
+                         "network of timm by name")
     if not timm.is_model(name):
         raise unknown_name("teacher", name, timm.list_models(), "or give a file or run folder of allmlp")
     try:

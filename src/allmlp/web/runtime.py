@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from allmlp.errors import BadSetting, CannotDownload
-from allmlp.files import write_atomically
+from allmlp.files import write_bytes_atomically
 
 VERSION = "1.30.0"
 FILES = {  # SHA-256
@@ -62,8 +62,7 @@ def _fetch(cache: Path) -> None:
                     source = tar.extractfile(f"package/dist/{name}")
                     assert source is not None
                     content = source.read()
-                    cache.mkdir(parents=True, exist_ok=True)
-                    write_atomically(cache / name, lambda path, content=content: Path(path).write_bytes(content))
+                    write_bytes_atomically(cache / name, content)
         except (subprocess.SubprocessError, OSError, ValueError, KeyError, tarfile.TarError) as error:
             raise CannotDownload(f"npm did not fetch onnxruntime-web {VERSION} ({type(error).__name__}); "
                                  f"{by_hand}") from None
