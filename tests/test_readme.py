@@ -23,6 +23,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(bash|python)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 SET_UP = re.compile(r"(make|git clone|cd|python3 -m venv|source|pip install|pytest)\b")
 LINES = [line for language, text in BLOCKS if language == "bash" for line in text.splitlines() if line.strip()]
+SHOWN = re.findall(r"^allmlp (\S+)", README, re.MULTILINE)  # in blocks that are not run too: `serve` never ends
 EPOCHS = "2"
 
 
@@ -52,8 +53,7 @@ def test_the_commands_and_examples_run_from_top_to_bottom(tmp_path: Path, monkey
 
 
 def test_every_command_is_shown():
-    shown = {line.split()[1] for line in LINES if line.startswith("allmlp ")}
-    assert shown == set(parser()._subparsers._group_actions[0].choices)  # type: ignore[union-attr]
+    assert set(SHOWN) >= set(parser()._subparsers._group_actions[0].choices)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("allmlp ")])
