@@ -68,9 +68,9 @@ def parser() -> Parser:
     train.add_argument("--show-recipe", action="store_true", help="print the recipe as it would run, and stop")
     train.add_argument("--resume", metavar="RUN", help="go on with a stopped run, exactly")
     train.add_argument("--overwrite", action="store_true", help="replace a run in --output")
-    train.add_argument("--time-limit", type=more_than_zero, metavar="MINUTES",
+    train.add_argument("--time-limit", type=not_negative_number, metavar="MINUTES",
                        help="stop after so long, ready to be resumed")
-    train.add_argument("--save-every", type=more_than_zero, default=60.0, metavar="SECONDS",
+    train.add_argument("--save-every", type=not_negative_number, default=60.0, metavar="SECONDS",
                        help="how much work a kill may cost (default: 60)")
     train.add_argument("--logger", default="tensorboard", metavar="NAME,…",
                        help="tensorboard, wandb, trackio, or none (default: tensorboard)")
@@ -327,13 +327,13 @@ def not_negative(text: str) -> int:
     return _whole(text, 0)
 
 
-def more_than_zero(text: str) -> float:
+def not_negative_number(text: str) -> float:
     try:
         number = float(text)
     except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
     return number
 
 

