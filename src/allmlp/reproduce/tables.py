@@ -147,10 +147,11 @@ def figure(rows: Sequence[Row]) -> Figure:
         speed.plot(published, here, linestyle="none", marker="o",
                    color=figures.FAMILIES.get(family, figures.FAMILIES["ResNet"]))
         speed.annotate(name, (published, here), xytext=(-5, -7), textcoords="offset points", ha="right", fontsize=6)
-    speed.set_xscale("log")
-    speed.margins(x=0.6, y=0.1)
-    log_axis(speed)
-    log_axis(speed, "y")
+    if speed.lines:  # a logarithmic axis of nothing has no ends
+        speed.set_xscale("log")
+        speed.margins(x=0.6, y=0.1)
+        log_axis(speed)
+        log_axis(speed, "y")
     speed.set(title="b  speed", xlabel="images/s, a TPUv3 core (published)", ylabel="images/s, one core here")
 
     shown = [row for row in rows if str(row["what"]).startswith("ResMLP T3") and row["macs"]]
