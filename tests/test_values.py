@@ -38,6 +38,7 @@ def test_setting_a_part_of_an_optional_group_turns_it_on():
 @pytest.mark.parametrize("path,text,says", [
     ("optimiser.learning_rate", "1", "did you mean optimizer?"),
     ("optimizer.learning_rate.x", "1", "no fields of its own"),
+    ("batch_size", "true", "batch_size is true"), ("optimizer.clip_norm", "false", "clip_norm is false"),
     ("optimizer.learning_rate", "-1", "greater than 0 (got -1)"),
     ("batch_size", "many", "valid integer"),
     ("schedule.epochs", "NaN", "finite"),

@@ -23,6 +23,16 @@ class Value(pydantic.BaseModel):
         except pydantic.ValidationError as error:
             raise _one_line(type(self), error) from None
 
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, fields: Any) -> Any:
+        """pydantic would take true for 1."""
+        for name, given in fields.items() if isinstance(fields, dict) else ():
+            field = cls.model_fields.get(name)
+            if isinstance(given, bool) and field is not None and not _takes_bool(field.annotation):
+                raise ValueError(f"{name} is {str(given).lower()}, which is not what it takes; give its value")
+        return fields
+
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
         """The value written by `to_json`. Raises `BadSetting` for anything else."""
@@ -65,6 +75,10 @@ def _leaf(value: Value, field: str, name: str) -> str | None:
     """The dotted name of `name` one level down in `field`, if that is where it is."""
     inner = getattr(value, field)
     return f"{field}.{name}" if isinstance(inner, Value) and name in type(inner).model_fields else None
+
+
+def _takes_bool(kind: Any) -> bool:
+    return kind in (bool, Any) or any(_takes_bool(part) for part in typing.get_args(kind))
 
 
 def _is_value(kind: Any) -> bool:

@@ -96,7 +96,7 @@ WRONG = {
     "a bias without end": (["train", "digits", "--set", "loss.head_bias_init=1e39"], "less than or equal"),
     "a setting one level up": (["train", "digits", "--set", "epochs=5"], "there is schedule.epochs"),
     "no time limit": (["train", "digits", "--time-limit", "nan"], "not a number of at least 0"),
-    "a teacher that is not there": (["train", "digits", "--set", "distillation.teacher=runs/none"], "no such file or run"),
+    "a teacher that is not there": (["train", "digits", "--set", "distillation.teacher=runs/no"], "no such file or run"),
     "weights and a network": (["train", "digits", "--init", "a.safetensors", "--model", "mixer_p2_8"], "leave one out"),
     "unknown logger": (["train", "digits", "--logger", "tensorbord"], "did you mean tensorboard"),
     "no file of weights": (["train", "digits", "--init", __file__], "not a file of weights"),
@@ -118,7 +118,8 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(cli, tmp_path, monkeypatch,
     assert list(tmp_path.iterdir()) == []  # nothing is left behind
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"[" * 100_000, b" " * 2_000_000, b"{}"], ids=["bytes", "brackets", "spaces", "nothing"])
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"[" * 100_000, b" " * 2_000_000, b"{}"],
+                         ids=["bytes", "brackets", "spaces", "nothing"])
 def test_a_recipe_file_that_is_none_is_told_in_one_short_line(cli, tmp_path, content):
     (tmp_path / "recipe.json").write_bytes(content)
     code, out, err = cli("train", "digits", "--recipe", tmp_path / "recipe.json", "--show-recipe")
