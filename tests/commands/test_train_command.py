@@ -96,7 +96,7 @@ WRONG = {
     "a bias without end": (["train", "digits", "--set", "loss.head_bias_init=1e39"], "less than or equal"),
     "a setting one level up": (["train", "digits", "--set", "epochs=5"], "there is schedule.epochs"),
     "no time limit": (["train", "digits", "--time-limit", "nan"], "not a number of at least 0"),
-    "a teacher that is not there": (["train", "digits", "--set", "distillation.teacher=runs/no"], "no such file or run"),
+    "a teacher that is not there": (["train", "digits", "--set", "distillation.teacher=runs/no"], "no such file"),
     "weights and a network": (["train", "digits", "--init", "a.safetensors", "--model", "mixer_p2_8"], "leave one out"),
     "unknown logger": (["train", "digits", "--logger", "tensorbord"], "did you mean tensorboard"),
     "no file of weights": (["train", "digits", "--init", __file__], "not a file of weights"),
