@@ -49,7 +49,7 @@ def serve(app: Door, listening: socket.socket, limits: Limits, started: Callable
     from allmlp.serve.protocol import BoundedHead
 
     protocol = type("Protocol", (BoundedHead,), {"head_seconds": limits.head_seconds})
-    config = uvicorn.Config(app, http=protocol, ws="none", lifespan="on", log_level="warning", access_log=False,
+    config = uvicorn.Config(app, http=protocol, ws="none", lifespan="on", log_level="error", access_log=False,
                             limit_concurrency=2 * limits.max_requests + 100, timeout_keep_alive=5, server_header=False,
                             timeout_graceful_shutdown=END_SECONDS)
 
