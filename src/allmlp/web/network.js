@@ -18,8 +18,9 @@ export async function loadNetwork(about, wanted = null) {
   if (wanted === "wasm" || (wanted === null && (took.ms < WORTH_A_GPU_MS || !navigator.gpu))) return onProcessor;
   try {
     const adapter = await navigator.gpu?.requestAdapter();
-    if (!adapter) throw new Error("this browser has none here");
-    if (wanted === null && adapter.info?.isFallbackAdapter) return onProcessor; // a processor that plays a GPU
+    // A fallback adapter is a processor that plays a GPU.
+    if (wanted === null && (!adapter || adapter.info?.isFallbackAdapter)) return onProcessor;
+    if (!adapter) throw new Error("there is none here");
     const onGpu = await open(about, "webgpu");
     const there = await timed(about, onGpu);
     const largest = Math.max(...took.logits.map(Math.abs));
@@ -48,7 +49,7 @@ async function open(about, provider) {
   ort.env.wasm.wasmPaths = { wasm: new URL(binary, import.meta.url).href };
   ort.env.logLevel = "error";
   const session = await ort.InferenceSession.create(new URL("./model.onnx", import.meta.url).href,
-    { executionProviders: [provider], graphOptimizationLevel: "all" });
+    { executionProviders: [provider], graphOptimizationLevel: "all", logSeverityLevel: 3 });
   const [height, width] = about.preprocess.image_size;
 
   async function together(images) {
