@@ -83,7 +83,7 @@ def test_a_model_of_our_engine_is_served_with_what_the_container_installs(model_
     assert [entry[1:], arguments] == [["serve"], ["/model", "--host", "0.0.0.0"]]
     process = subprocess.Popen(
         [sys.executable, "-c", WITHOUT_OTHERS, ",".join(others), "serve", str(next(folder.glob("*.allmlp"))),
-         "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+         "--port", "0", "--threads", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     line = process.stdout.readline()
     try:
