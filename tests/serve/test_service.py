@@ -84,6 +84,9 @@ WRONG = {
     "a form without a file": (b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nabc\r\n--x--\r\n', FORM, 422,
                               "no_image"),
     "a page of another host": (png(), {**PNG, "origin": "http://elsewhere.example"}, 403, "origin"),
+    "a packed body": (zlib.compress(png()), {**PNG, "content-encoding": "deflate"}, 415, "content_encoding"),
+    "an origin that is none": (png(), {**PNG, "origin": "http://[::1"}, 403, "origin"),
+    "another name before the right one": (png(), {**PNG, "host": "elsewhere.example@localhost"}, 421, "host"),
     "another name": (png(), {**PNG, "host": "elsewhere.example"}, 421, "host"),
 }
 
@@ -137,6 +140,30 @@ def test_a_wrong_method_says_which_is_right(service) -> None:
     answer = service.client.get("/predict")
     assert answer.status_code == 405
     assert answer.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metadata", "/metrics", "/openapi.json"])
+def test_head_answers_as_get_without_the_body(service, path: str) -> None:
+    answer = service.client.head(path)
+    assert (answer.status_code, answer.content) == (200, b"")
+    refused = service.client.post(path)
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
+
+
+def test_two_host_headers_are_refused(service) -> None:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
+        connection.sendall(b"GET /metadata HTTP/1.1\r\nHost: elsewhere.example\r\nHost: localhost\r\n"
+                           b"Connection: close\r\n\r\n")
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_file_name_beyond_ascii_in_its_older_form(service) -> None:
+    """As some clients send it (RFC 5987)."""
+    body = (b"--x\r\nContent-Disposition: form-data; name=\"a\"; filename*=utf-8''%e2%82%ac.png\r\n\r\n" + png()
+            + b"\r\n--x--\r\n")
+    answer = service.client.post("/predict", content=body, headers=FORM)
+    assert answer.status_code == 200
+    assert answer.json()["predictions"][0]["name"] == "\u20ac.png"
 
 
 def test_what_watches_the_service_finds_what_it_looks_for(service) -> None:

@@ -25,6 +25,7 @@ from allmlp.models.variants import create_model
 pytestmark = pytest.mark.slow
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 LIMIT = 1e-5  # of logits around 1: float32 in two runtimes
+LIMIT_ON_GPU = 1e-3  # sums in another order, and exp and erf as the shading language has them
 IMAGES = 200
 
 
@@ -143,6 +144,47 @@ def test_logits_in_the_browser_are_those_of_python(page: Any, model_file: Path) 
     assert np.array_equal(found.argmax(1), wanted.argmax(1))
 
 
+SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"]
+ON_WEBGPU = """
+import json, sys
+from playwright.sync_api import sync_playwright
+chromium, address, flags, images = json.load(sys.stdin)
+with sync_playwright() as started:
+    browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", *flags])
+    page = browser.new_page()
+    page.goto(address + "?on=webgpu")
+    page.wait_for_selector("html[data-ready=yes]", timeout=120_000)
+    answers = [page.evaluate("async (image) => Array.from(await window.allmlp.logits("
+                             "{ ...image, rgb: Uint8Array.from(image.rgb) }))", image) for image in images]
+    print(json.dumps([page.inner_text("#state"), answers]))
+    browser.close()
+"""
+
+
+@pytest.mark.parametrize("flags,state", [
+    (SOFTWARE_GPU, r": WebGPU\.$"), ([], r": WebAssembly, one thread\. Not on WebGPU: there is none here\.$")])
+def test_on_webgpu_or_where_it_is_missing_the_logits_are_those_of_python(
+    address: str, model_file: Path, flags: list[str], state: str
+) -> None:
+    """By Chromium's software adapter, which computes with WebGPU's own shaders. In a process of its own, as Playwright
+    runs one browser's event loop in a thread."""
+    pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    from allmlp.preprocess import fit
+
+    images = various(10)
+    predictor = load_predictor(model_file, "cpu")
+    wanted = predictor(np.stack([fit(image, predictor.preprocess) for image in images]))
+    given = [{"rgb": image.ravel().tolist(), "height": image.shape[0], "width": image.shape[1]} for image in images]
+    done = subprocess.run([sys.executable, "-c", ON_WEBGPU], capture_output=True, text=True, check=True,
+                          input=json.dumps([CHROMIUM, address, flags, given]))
+    said, found = json.loads(done.stdout)
+    assert re.search(state, said), said
+    print(f"largest difference: {np.abs(np.array(found) - wanted).max():.2g}")
+    assert np.abs(np.array(found) - wanted).max() < LIMIT_ON_GPU
+
+
 def first_class(page: Any) -> str:
     return page.inner_text("#classes li:first-child .name span:first-child")
 
@@ -190,12 +232,15 @@ def test_shuffling_and_covering_show_what_the_network_says_then(page: Any) -> No
     page.wait_for_timeout(300)
     assert page.inner_text("#share-shown") == "100 %"
     assert page.inner_text("#classes") != before
+    assert page.inner_text("#shuffled-says").startswith(first_class(page) + ", ")
     page.keyboard.press("Home")
     page.wait_for_timeout(300)
     assert page.inner_text("#classes") == before
     page.click("#occlude")
     page.wait_for_selector("#occlusion:not([hidden])")
     assert "points" in page.inner_text("#heat-caption")
+    page.select_option("#what", "pixels")
+    assert page.is_hidden("#occlusion")  # it was that of another image
 
 
 @pytest.mark.parametrize("width,scheme", [(1000, "light"), (1000, "dark"), (360, "light")])

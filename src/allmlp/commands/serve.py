@@ -25,13 +25,11 @@ def run(options: argparse.Namespace) -> int:
     limits = Limits(**given)
     page = page_of(options.model, options.page)
     key = api_key(options.api_key_file)
-    if options.threads:
-        import torch
-
-        torch.set_num_threads(options.threads)
     listening = listen(options.host, options.port)
     try:
-        predictor = load_predictor(options.model, options.device, options.image_size)
+        predictor = load_predictor(options.model, options.device, options.image_size, options.threads)
+        if options.threads and "torch" in sys.modules:  # whose threads are the process's; an exported model has its own
+            sys.modules["torch"].set_num_threads(options.threads)
         local = is_loopback(options.host)
         hosts = {*LOOPBACK, options.host.lower(), *map(str.lower, options.allow_host)} if local or options.allow_host \
             else None

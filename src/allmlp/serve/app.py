@@ -26,6 +26,7 @@ from allmlp.serve.openapi import METADATA, METRICS, PREDICT, READY
 from allmlp.serve.refusal import Refusal
 
 TOP = 5
+SOON = 0.2  # seconds
 CODES = {404: "not_found", 405: "method"}
 
 
@@ -124,8 +125,10 @@ def create_app(
 
 
 async def _answer(request: Request, batcher: Batcher, files: list[Upload]) -> np.ndarray:
-    """Probabilities `(n, K)`; the job is given up when the client goes away."""
+    """Probabilities `(n, K)`; the job is given up when the client goes away, which is worth a look where it waits."""
     answer = batcher.submit(files)
+    if batcher.images * batcher.seconds_per_image < SOON:
+        return await answer
     gone = asyncio.ensure_future(request.receive())  # after the body, the next that comes is the end
     try:
         await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)

@@ -6,7 +6,9 @@ come. A body is held in memory, never written to disk, and all bodies together h
 
 import asyncio
 import contextlib
+import re
 from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -18,6 +20,7 @@ BINARY = ("application/octet-stream", "image/")  # a body that is one image
 MULTIPART = "multipart/form-data"
 MOST_HEADERS_BYTES = 8192  # of one part
 LINGER_SECONDS = 2.0
+EXTENDED_NAME = re.compile(rb"""filename\*\s*=\s*"?[\w-]*'[\w-]*'([^;"\s]*)""", re.IGNORECASE)  # RFC 5987
 
 
 class Upload(NamedTuple):
@@ -46,7 +49,11 @@ class Room:
 
 async def read_body(request: Request, limits: Limits, room: Room) -> bytes:
     """The body, whole. The caller gives its length back to `room`. Raises `Refusal`: 400 for a wrong length, 408, 413,
-    503; and `ClientDisconnect`."""
+    415 for one that is packed, 503; and `ClientDisconnect`."""
+    coding = request.headers.get("content-encoding", "identity")
+    if coding.lower() != "identity":
+        raise Refusal(415, "content_encoding", f"Content-Encoding {printable(coding, 40)!r}; send the body as it is",
+                      close=True)
     announced = request.headers.get("content-length")
     if announced is not None:
         if not announced.isascii() or not announced.isdigit():
@@ -168,5 +175,7 @@ def _file_name(headers: list[tuple[bytes, bytes]]) -> str | None:
     for name, text in headers:
         if name.lower() == b"content-disposition":
             given = parse_options_header(text)[1].get(b"filename")
+            if given is None and (encoded := EXTENDED_NAME.search(text)) is not None:
+                given = unquote_to_bytes(encoded[1])
             return None if given is None else printable(given.decode("utf-8", "replace"), 200)
     return None

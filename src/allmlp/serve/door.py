@@ -21,6 +21,7 @@ from allmlp.serve.metrics import Metrics
 from allmlp.serve.refusal import Refusal
 
 OPEN = frozenset({"/healthz", "/readyz"})  # need no key: those who start and watch services have none
+GET, POST = ("GET", "HEAD"), ("POST",)
 KEEP_NOTHING = [(b"cache-control", b"no-store")]  # of answers; the files of the page may be kept
 Log = Callable[[dict[str, Any]], None]
 
@@ -68,7 +69,9 @@ class Door:
         try:
             refusal = self._refusal(scope)
             if refusal is None:
-                await self.app(scope, receive, count)
+                # The server leaves out the body of an answer to HEAD.
+                asked = {**scope, "method": "GET"} if served and scope["method"] == "HEAD" else scope
+                await self.app(asked, receive, count)
             else:
                 await JSONResponse(refusal.content, refusal.status, refusal.headers)(scope, receive, count)
         finally:
@@ -81,13 +84,18 @@ class Door:
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         headers: dict[bytes, bytes] = dict(scope["headers"])
+        if sum(name == b"host" for name, _ in scope["headers"]) > 1:
+            return Refusal(400, "host", "a request has one Host header", close=True)
         host = headers.get(b"host", b"").decode("latin-1")
         if self.hosts is not None and _name(host) not in self.hosts:
             return Refusal(421, "host", "the service is not known by this name; --allow-host NAME lets it be",
                            close=True)
         origin = headers.get(b"origin")
-        if origin is not None and urlsplit(origin.decode("latin-1")).netloc.lower() != host.lower():
+        if origin is not None and _address(origin.decode("latin-1")) != host.lower():
             return Refusal(403, "origin", "pages of other hosts may not use this service", close=True)
+        allowed = POST if scope["path"] == "/predict" else GET
+        if scope["path"] in self.metrics.PATHS and scope["method"] not in allowed:
+            return Refusal(405, "method", f"{scope['path']} takes {' and '.join(allowed)}", allow=allowed)
         if self.key is not None and scope["path"] not in OPEN:
             shown = headers.get(b"x-api-key") or headers.get(b"authorization", b"").removeprefix(b"Bearer ")
             if not hmac.compare_digest(shown, self.key):
@@ -98,8 +106,18 @@ class Door:
         return None
 
 
+def _address(origin: str) -> str | None:
+    """"localhost:8000" of "http://localhost:8000"; None of what is no address."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
+
+
 def _name(host: str) -> str:
-    """"localhost" of "localhost:8000", "::1" of "[::1]:8000"."""
+    """"localhost" of "localhost:8000", "::1" of "[::1]:8000", "" of what is no host."""
+    if "@" in host:  # a name and a password before the host have no place here
+        return ""
     try:
         return (urlsplit(f"//{host}").hostname or "").lower()
     except ValueError:

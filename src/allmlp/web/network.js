@@ -1,15 +1,55 @@
-// The network, run by ONNX Runtime in WebAssembly. Images are bytes of the network's size; the graph normalises them.
-
-import * as ort from "./ort/ort.wasm.bundle.min.mjs";
+// The network, run by ONNX Runtime. Images are bytes of the network's size; the graph normalises them.
+//
+// In WebAssembly everywhere; on WebGPU where the browser has it and an answer takes long enough for that to matter. Its
+// runtime is another 27 MB, so it is fetched then only, and kept if its logits are the same and come sooner.
 
 const MOST_AT_ONCE = 16;
+const WORTH_A_GPU_MS = 30;
+const SAME = 1e-3; // of the largest logit; float32, summed in another order
+const RUNTIMES = {
+  wasm: { program: "./ort/ort.wasm.bundle.min.mjs", binary: "./ort/ort-wasm-simd-threaded.wasm", name: "WebAssembly, one thread" },
+  webgpu: { program: "./ort/ort.webgpu.bundle.min.mjs", binary: "./ort/ort-wasm-simd-threaded.asyncify.wasm", name: "WebGPU" },
+};
 
-export async function loadNetwork(about) {
+// `wanted`: "wasm", "webgpu", or null for the better one. Where WebGPU is wanted and cannot be had, `note` says so.
+export async function loadNetwork(about, wanted = null) {
+  const onProcessor = await open(about, "wasm");
+  const took = await timed(about, onProcessor);
+  if (wanted === "wasm" || (wanted === null && (took.ms < WORTH_A_GPU_MS || !navigator.gpu))) return onProcessor;
+  try {
+    const adapter = await navigator.gpu?.requestAdapter();
+    // A fallback adapter is a processor that plays a GPU.
+    if (wanted === null && (!adapter || adapter.info?.isFallbackAdapter)) return onProcessor;
+    if (!adapter) throw new Error("there is none here");
+    const onGpu = await open(about, "webgpu");
+    const there = await timed(about, onGpu);
+    const largest = Math.max(...took.logits.map(Math.abs));
+    if (!there.logits.every((x, k) => Math.abs(x - took.logits[k]) <= SAME * largest)) throw new Error("its answers differ");
+    if (wanted === null && there.ms >= took.ms) return onProcessor;
+    return onGpu;
+  } catch (error) {
+    return { ...onProcessor, note: `Not on WebGPU: ${error.message}.` };
+  }
+}
+
+// Logits of an image that is no plain grey, and how long the second answer took; the first one takes longer.
+async function timed(about, network) {
+  const [height, width] = about.preprocess.image_size;
+  const image = Uint8Array.from({ length: height * width * 3 }, (_, k) => (k * 37) % 256);
+  await network.logits([image]);
+  const started = performance.now();
+  const [logits] = await network.logits([image]);
+  return { ms: performance.now() - started, logits };
+}
+
+async function open(about, provider) {
+  const { program, binary, name } = RUNTIMES[provider];
+  const ort = await import(program);
   ort.env.wasm.numThreads = 1; // several need headers that a plain static server does not send
-  ort.env.wasm.wasmPaths = { wasm: new URL("./ort/ort-wasm-simd-threaded.wasm", import.meta.url).href };
+  ort.env.wasm.wasmPaths = { wasm: new URL(binary, import.meta.url).href };
   ort.env.logLevel = "error";
   const session = await ort.InferenceSession.create(new URL("./model.onnx", import.meta.url).href,
-    { executionProviders: ["wasm"], graphOptimizationLevel: "all" });
+    { executionProviders: [provider], graphOptimizationLevel: "all", logSeverityLevel: 3 });
   const [height, width] = about.preprocess.image_size;
 
   async function together(images) {
@@ -36,7 +76,7 @@ export async function loadNetwork(about) {
     return answer;
   }
 
-  return { logits, backend: "WebAssembly", version: ort.env.versions?.web ?? "" };
+  return { logits, backend: name };
 }
 
 export function probabilities(logits, output) {

@@ -19,7 +19,7 @@ element("clear").addEventListener("click", () => { drawing.clear(); give(fromCan
 for (const id of ["file", "photo"]) {
   element(id).addEventListener("change", ({ target }) => { if (target.files[0]) read(target.files[0]); target.value = ""; });
 }
-for (const id of ["what", "share"]) element(id).addEventListener("input", answer);
+for (const id of ["what", "share"]) element(id).addEventListener("input", () => { element("occlusion").hidden = true; answer(); });
 element("occlude").addEventListener("click", occlude);
 document.addEventListener("paste", ({ clipboardData }) => { if (clipboardData.files[0]) read(clipboardData.files[0]); });
 document.addEventListener("dragover", (event) => { event.preventDefault(); element("drop").classList.add("over"); });
@@ -35,11 +35,9 @@ document.addEventListener("drop", (event) => {
 try {
   const started = performance.now();
   const { loadNetwork, probabilities } = await import("./network.js");
-  network = { ...(await loadNetwork(about)), probabilities };
-  const [height, width] = about.preprocess.image_size;
-  await network.logits([new Uint8Array(height * width * 3)]); // the first one takes longer
+  network = { ...(await loadNetwork(about, new URLSearchParams(location.search).get("on"))), probabilities };
   element("state").textContent = `Ready, ${((performance.now() - started) / 1000).toFixed(1)} s after the page: `
-    + `${network.backend}, one thread.`;
+    + `${network.backend}. ${network.note ?? ""}`;
   document.documentElement.dataset.ready = "yes";
   window.allmlp = { logits: async (given) => (await network.logits([fit(given, about.preprocess).rgb]))[0], decode, fit, about };
   answer();
@@ -61,6 +59,7 @@ function introduce() {
     button.addEventListener("click", async () => read(await (await fetch(file)).blob()));
     element("examples").append(button);
   }
+  element("examples-title").hidden = about.examples.length === 0;
   element("learned").hidden = about.pictures.length === 0;
   for (const { file, title, caption } of about.pictures) {
     const figure = document.createElement("figure");
@@ -72,6 +71,7 @@ function introduce() {
 
 function complain(text) {
   element("trouble").textContent = text;
+  if (text) element("trouble").scrollIntoView({ block: "nearest" }); // a file may be dropped far below
 }
 
 async function read(blob) {
@@ -98,6 +98,7 @@ async function answer() {
   if (image === null) return;
   const here = current();
   show(element("seen"), here, patch);
+  show(element("disorder"), here, patch);
   if (network === null) return;
   const number = ++asked;
   const started = performance.now();
@@ -107,17 +108,21 @@ async function answer() {
   element("occlude").disabled = false;
   const shares = network.probabilities(logits, about.output);
   const order = shares.map((_, k) => k).sort((a, b) => shares[b] - shares[a] || a - b).slice(0, SHOWN);
+  element("shuffled").hidden = false;
+  element("shuffled-says").textContent = `${className(order[0])}, ${percent(shares[order[0]])}`;
   element("classes").replaceChildren(...order.map((k) => {
-    const name = about.classes?.[k] ?? `class ${k}`;
-    const percent = `${(100 * shares[k]).toFixed(1)} %`;
+    const name = className(k);
     const line = Object.assign(document.createElement("div"), { className: "name" });
     line.append(Object.assign(document.createElement("span"), { textContent: name }),
-      Object.assign(document.createElement("span"), { textContent: percent }));
+      Object.assign(document.createElement("span"), { textContent: percent(shares[k]) }));
     const item = document.createElement("li");
     item.append(line, Object.assign(document.createElement("meter"), { min: 0, max: 1, value: shares[k], ariaLabel: name }));
     return item;
   }));
 }
+
+const className = (k) => about.classes?.[k] ?? `class ${k}`;
+const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
 async function occlude() {
   const here = current();
@@ -136,7 +141,7 @@ async function occlude() {
     context.fillStyle = fall > 0 ? `rgb(220 50 32 / ${0.75 * (fall / most)})` : `rgb(0 90 181 / ${0.75 * (-fall / most)})`;
     context.fillRect((k % columns) * width, Math.floor(k / columns) * height, width, height);
   });
-  element("heat-caption").textContent = `Red: without this patch, "${about.classes?.[first] ?? `class ${first}`}" is less likely; `
+  element("heat-caption").textContent = `Red: without this patch, "${className(first)}" is less likely; `
     + `blue: more. Full colour is ${(100 * most).toFixed(1)} points.`;
   element("occlusion").hidden = false;
   button.textContent = "cover every patch in turn";

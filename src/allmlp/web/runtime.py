@@ -1,4 +1,5 @@
-"""ONNX Runtime for browsers: the two files of it that the page needs, found here or fetched once.
+"""ONNX Runtime for browsers: the files of it that the page needs, two for WebAssembly and two for WebGPU, found here or
+fetched once.
 
 They come from the npm package onnxruntime-web (MIT licence) of one version; digests are checked, so it does not matter
 who hands them over. They lie in the cache afterwards, and every page gets a copy: nothing is loaded from elsewhere.
@@ -19,6 +20,8 @@ VERSION = "1.30.0"
 FILES = {  # SHA-256
     "ort.wasm.bundle.min.mjs": "11e64bd8ffe11bd1a2a2f0d6275fdfbbba7262f0b76b99b53d228a8a22ef3d90",
     "ort-wasm-simd-threaded.wasm": "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
+    "ort.webgpu.bundle.min.mjs": "0730816731ce2cdfb06f273da065d4a1c7091eb9d1756a83b2916c8a89d015e2",
+    "ort-wasm-simd-threaded.asyncify.wasm": "39f9f0894d478800487ed9f7dbe92618498db320cf55c8e3d89adff8dce658da",
 }
 FETCH_SECONDS = 600
 
