@@ -42,11 +42,9 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent / "peers"))
-from contenders import CONTENDERS
-from engine_table import table
-from process import Burst, Failed, Process, lacks, prepare, versions
-
+from peers.contenders import CONTENDERS
+from peers.engine_table import table
+from peers.process import Burst, Failed, Process, lacks, prepare, versions
 from rows import read, write
 
 RESULTS = Path(__file__).parent.parent / "results" / "engine_peers.csv"
@@ -84,12 +82,11 @@ def prepare_network(model: str, folder: Path, chosen: Mapping[str, str], batches
 
 
 def write_network(name: str, folder: Path) -> None:
-    from exports import crops
-
     import allmlp
     from allmlp.backends.pytorch import PyTorchPredictor
     from allmlp.inspection.flops import count_macs
     from allmlp.testing import randomise
+    from exports import crops
 
     folder.mkdir(parents=True, exist_ok=True)
     model = allmlp.create_model(name).eval()
@@ -274,7 +271,7 @@ def run(options: argparse.Namespace, model: str, chosen: Mapping[str, str]) -> N
                 write(options.results, COLUMNS, [*(old for old in read(options.results) if key_of(old) not in keys),
                                                  *(row | where for row in rows)])
                 for row in rows:
-                    print(" ".join(f"{str(row[name]):<22}" if name == "contender" else f"{row[name]:>8.4g}"
+                    print(" ".join(f"{row[name]!s:<22}" if name == "contender" else f"{row[name]:>8.4g}"
                                    if isinstance(row[name], float) else f"{row[name] or '':>5}" for name in
                                    (*CELL, "contender", "precision", "images_per_second", "ratio_to_best_peer",
                                     "share_of_peak", "peak_memory_mb", "ready_seconds", "error", "others_percent")),

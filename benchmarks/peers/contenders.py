@@ -147,8 +147,9 @@ def compiled(precision: str) -> Contender:
 
         return of_one_size
 
-    return Contender("torch.compile frozen", precision, ("torch", *(("torchao",) if precision == "int8" else ("timm",))),
-                     opened, file, pt2e if precision == "int8" else None, compiles=True)
+    needs = ("torch", "torchao" if precision == "int8" else "timm")
+    return Contender("torch.compile frozen", precision, needs, opened, file, pt2e if precision == "int8" else None,
+                     compiles=True)
 
 
 def pt2e(folder: Path, path: Path) -> None:
@@ -192,7 +193,7 @@ def onnxruntime(precision: str, how: str = "") -> Contender:
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
         session = runtime.InferenceSession(folder / file, options, providers=["CPUExecutionProvider"])
-        return lambda images: session.run(None, {"images": images})[0]
+        return lambda images: np.asarray(session.run(None, {"images": images})[0])
 
     return Contender(" ".join(filter(None, ("ONNX Runtime", how.upper() if how == "qdq" else how))), precision,
                      ("onnxruntime", "onnx"), opened, file, prepare)
@@ -201,6 +202,7 @@ def onnxruntime(precision: str, how: str = "") -> Contender:
 def onnx_by_pytorch(model: Any, path: Path) -> None:
     """The graph that torch.onnx writes: weights are the right factor of every product, as ONNX Runtime's quantisers
     want them."""
+    import onnx
     import torch
 
     from allmlp.backends.graph import capture
@@ -209,7 +211,9 @@ def onnx_by_pytorch(model: Any, path: Path) -> None:
     program = torch.onnx.export(capture(model), (), dynamo=True, opset_version=OPSET, input_names=["images"],
                                 output_names=["logits"], verbose=False)
     assert program is not None
-    program.save(path)
+    proto = program.model_proto
+    del proto.graph.value_info[:]  # some are wrong, and the quantiser stops at them
+    onnx.save(proto, path)
 
 
 def openvino(precision: str) -> Contender:
@@ -242,7 +246,7 @@ def jax_plain(precision: str) -> Contender:
         if hasattr(os, "sched_setaffinity"):  # XLA has no other way to say how many threads
             os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
         os.environ["JAX_PLATFORMS"] = "cpu"
-        import plain_jax
+        from peers import plain_jax
 
         said = about(folder)
         return plain_jax.network(np.load(folder / "weights.npz"), said["mean"], said["std"])

@@ -110,7 +110,7 @@ def environment(threads: int | None = None) -> dict[str, str]:
     """This one's, with the programs here and allmlp on the path of whatever interpreter runs them."""
     import allmlp
 
-    paths = [str(HERE.parent), str(HERE), str(Path(allmlp.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+    paths = [str(HERE.parent), str(Path(allmlp.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
     limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)) if threads else {}
     return {**os.environ, **limits, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
