@@ -40,6 +40,8 @@ def run(options: argparse.Namespace) -> int:
     names = list(dict.fromkeys(options.models))
     batches, threads = (list(dict.fromkeys(given)) for given in (options.batch, options.threads))
     wanted = wanted_backends(options.backend)
+    if options.figure and options.figure.endswith((".png", ".svg")):
+        raise BadSetting(f"--figure {options.figure}: give it without the ending; PNG and SVG are both written")
     data = opened_data(options) if options.data else None
     rounds, seconds = (QUICK_ROUNDS, QUICK_SECONDS) if options.quick else (50, 20.0)
     with tempfile.TemporaryDirectory(prefix="allmlp-bench-") as folder:
@@ -88,6 +90,9 @@ def entries_of(name: str, wanted: Mapping[str, bool], options: argparse.Namespac
     if manifests.is_export(name) or native.is_model_file(name):
         return [with_accuracy(bench.Entry(name, name), data, options)]
     model, fresh = opened_network(name, options.image_size)
+    if fresh:
+        print(f"{name}: fresh weights, good for speed only; a run folder or published weights have accuracy",
+              file=sys.stderr)
     own = None if fresh else data or run_data(name, options.quick)
     from allmlp.inspection.flops import count_macs
 
@@ -181,7 +186,7 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 SHOWN = {"batch": "infer_batch_size", "threads": "threads", "images/s": "infer_samples_per_sec", "p50 ms": "p50_ms",
          "p95 ms": "p95_ms", "p99 ms": "p99_ms", "% of peak": "peak_percent", "ready s": "load_seconds",
          "peak MB": "peak_memory_mb", "file MB": "file_mb", "top-1 %": "top1"}  # fmt: skip
-DIGITS = {"p50_ms": 2, "p95_ms": 2, "p99_ms": 2, "load_seconds": 2, "top1": 2}
+DIGITS = {"p50_ms": 2, "p95_ms": 2, "p99_ms": 2, "load_seconds": 3, "top1": 2}
 
 
 def lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -29,7 +29,8 @@ def figure(rows: Sequence[Row]) -> "Figure":
     for place, cell in zip(axes, cells, strict=False):
         speeds(place, [here[cell][name] for name in order])
         place.set_title(f"batch {cell[0]}, {cell[1]} thread{'s' if cell[1] > 1 else ''}")
-        place.set_xlabel("images per second")
+        known = any(row["peak_percent"] is not None for row in here[cell].values())
+        place.set_xlabel("images per second" + (" (share of the peak)" if known else ""))
     if measured:
         accuracies(axes[-1], [here[cells[0]][name] for name in order])
     axes[0].set_yticks(range(len(order)), [label(*name, several) for name in order])
@@ -46,13 +47,17 @@ def label(model: str, backend: str, precision: str, several: bool) -> str:
 
 
 def speeds(place: "Axes", rows: Sequence[Row]) -> None:
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
     values = [row["infer_samples_per_sec"] for row in rows]
     place.barh(range(len(rows)), values, height=0.62, color=[PRECISIONS[row["precision"]] for row in rows])
     for number, (row, value) in enumerate(zip(rows, values, strict=True)):
-        share = f" · {row['peak_percent']:.0f} % of peak" if row["peak_percent"] is not None else ""
+        share = f" ({row['peak_percent']:.0f} %)" if row["peak_percent"] is not None else ""
         place.annotate(f"{value:,.0f}{share}" if value >= 100 else f"{value:.1f}{share}", (value, number),
                        xytext=(3, 0), textcoords="offset points", va="center", fontsize=6.5, color=figures.INK)
-    place.set_xlim(0, max(values) * (1.75 if any(row["peak_percent"] is not None for row in rows) else 1.25))
+    place.set_xlim(0, max(values) * 1.45)
+    place.xaxis.set_major_locator(MaxNLocator(nbins=3))
+    place.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}" if max(values) >= 10 else "{x:g}"))
     place.grid(axis="y", visible=False)
 
 
