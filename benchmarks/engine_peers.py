@@ -2,14 +2,15 @@
 
     python benchmarks/engine_peers.py --prepare FOLDER [--models …] [--batches …] [--threads …] [--contenders …]
     python benchmarks/engine_peers.py FOLDER [--models …] [--batches …] [--threads …] [--rounds 5] [--missing]
-    python benchmarks/engine_peers.py --table
+    python benchmarks/engine_peers.py --table [--results FILE]
 
-`--prepare` writes what every contender runs from (exports, calibrated and compiled graphs): minutes, at any time.
-The second line measures and wants a machine with nothing else to do. For one network and number of threads all
-contenders are alive, each in a process of its own with nothing but its own runtime in it. Each is asked for logits
-first, which are compared with PyTorch's in fp32; then, in every round, each runs batches for some tenths of a second
-in turn. A burst is repeated, up to three times, while other processes had more than 6 % of the processors; the least
-disturbed counts. Rows go to results/engine_peers.csv after every network, number of threads and batch size.
+`--prepare` writes what every contender runs from (exports, calibrated and compiled graphs): minutes, at any time. The
+second line measures and wants a machine with nothing else to do; without a folder the program does both. For one
+network and number of threads all contenders are alive, each in a process of its own with nothing but its own runtime
+in it. Each is asked for logits first, which are compared with PyTorch's in fp32; then, in every round, each runs
+batches for some tenths of a second in turn. A burst is repeated, up to three times, while other processes had more than
+6 % of the processors; the least disturbed counts. Rows go to results/engine_peers.csv after every network, number of
+threads and batch size.
 
 All have the same random weights (variance 1 / fan-in; biases, norms and LayerScale uniform in [-1, 1)) and take the
 same uint8 images, crops of two photographs, which they normalise themselves; int8 is calibrated on others.
@@ -35,6 +36,7 @@ import contextlib
 import json
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -238,19 +240,20 @@ def main() -> None:
         return
     if max(options.batches) > IMAGES:
         parser.error(f"--batches: at most {IMAGES}")
-    if not (options.prepare or options.folder):
-        parser.error("give --prepare FOLDER first, then FOLDER")
+    if unready := [model for model in options.models
+                   if options.folder and not (options.folder / model / "about.json").exists()]:
+        parser.error(f"{options.folder}: {', '.join(unready)} not prepared; use --prepare {options.folder} first")
     chosen = interpreters(options.contenders, options.peer_python)
-    for model in options.models:
-        if options.prepare:
-            prepare_network(model, options.prepare / model, chosen, options.batches, options.threads)
-        elif not (options.folder / model / "about.json").exists():
-            parser.error(f"{options.folder / model}: not prepared")
-        else:
-            run(options, model, chosen)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or options.prepare or Path(temporary)
+        for model in options.models:
+            if not options.folder:
+                prepare_network(model, folder / model, chosen, options.batches, options.threads)
+            if not options.prepare:
+                run(options, folder / model, chosen)
 
 
-def run(options: argparse.Namespace, model: str, chosen: Mapping[str, str]) -> None:
+def run(options: argparse.Namespace, folder: Path, chosen: Mapping[str, str]) -> None:
     """Measure one network and put its rows in place of earlier ones."""
     from allmlp.train.run_folder import machine
 
@@ -264,9 +267,9 @@ def run(options: argparse.Namespace, model: str, chosen: Mapping[str, str]) -> N
                    or name == REFERENCE} for precision in ("fp32", "bf16", "int8")]
     for threads in options.threads:
         done = {tuple(row[name] for name in CELL) for row in read(options.results)} if options.missing else set()
-        batches = [batch for batch in options.batches if (model, str(batch), str(threads)) not in done]
+        batches = [batch for batch in options.batches if (folder.name, str(batch), str(threads)) not in done]
         for group in groups if batches else []:
-            for rows in measure(options.folder / model, group, batches, threads, options.rounds, options.seconds):
+            for rows in measure(folder, group, batches, threads, options.rounds, options.seconds):
                 keys = {key_of(row) for row in rows}
                 write(options.results, COLUMNS, [*(old for old in read(options.results) if key_of(old) not in keys),
                                                  *(row | where for row in rows)])

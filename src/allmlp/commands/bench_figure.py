@@ -30,7 +30,7 @@ def figure(rows: Sequence[Row]) -> "Figure":
         speeds(place, [here[cell][name] for name in order])
         place.set_title(f"batch {cell[0]}, {cell[1]} thread{'s' if cell[1] > 1 else ''}")
         known = any(row["peak_percent"] is not None for row in here[cell].values())
-        place.set_xlabel("images per second" + (" (share of the peak)" if known else ""))
+        place.set_xlabel("images/s (share of the peak)" if known else "images/s")
     if measured:
         accuracies(axes[-1], [here[cells[0]][name] for name in order])
     axes[0].set_yticks(range(len(order)), [label(*name, several) for name in order])
