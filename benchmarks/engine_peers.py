@@ -266,10 +266,12 @@ def run(options: argparse.Namespace, folder: Path, chosen: Mapping[str, str]) ->
         groups = [{name: python for name, python in chosen.items() if CONTENDERS[name].precision == precision
                    or name == REFERENCE} for precision in ("fp32", "bf16", "int8")]
     for threads in options.threads:
-        done = {tuple(row[name] for name in CELL) for row in read(options.results)} if options.missing else set()
-        batches = [batch for batch in options.batches if (folder.name, str(batch), str(threads)) not in done]
-        for group in groups if batches else []:
-            for rows in measure(folder, group, batches, threads, options.rounds, options.seconds):
+        done = {key_of(row) for row in read(options.results)} if options.missing else set()
+        for group in groups:
+            batches = [batch for batch in options.batches if not done.issuperset(
+                (folder.name, str(batch), str(threads), CONTENDERS[name].title, CONTENDERS[name].precision)
+                for name in group)]
+            for rows in measure(folder, group, batches, threads, options.rounds, options.seconds) if batches else ():
                 keys = {key_of(row) for row in rows}
                 write(options.results, COLUMNS, [*(old for old in read(options.results) if key_of(old) not in keys),
                                                  *(row | where for row in rows)])

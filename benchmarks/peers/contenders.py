@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 Run = Callable[[np.ndarray], np.ndarray]  # uint8 (N, H, W, 3) -> float32 (N, K)
-BRIEF = 0.3  # seconds; shorter calls are made once before the clock runs
+BRIEF, LONG = 0.3, 10.0  # seconds; shorter calls are made once before the clock runs: always, or the first time
 
 
 @dataclass(frozen=True)
@@ -286,25 +286,25 @@ def serve(name: str, folder: Path, threads: int, answers: Any) -> None:
     """Answer {"batch": N}: from now on, the first N images; logits go to a file. {"seconds": T}: run for so long."""
     images = np.load(folder / "images.npy")
     run, batch = CONTENDERS[name].open(folder, threads), images[:1]
-    duration = 0.0
+    duration, first = 0.0, True
     for line in sys.stdin:
         question = json.loads(line)
         if "batch" in question:
             batch = np.ascontiguousarray(images[: question["batch"]])
-            np.save(question["logits"], np.asarray(run(batch), np.float32))
             started = time.perf_counter()
-            run(batch)
+            np.save(question["logits"], np.asarray(run(batch), np.float32))
             duration = time.perf_counter() - started
             said: dict[str, Any] = {"seconds": duration}
+            first = duration < LONG
         else:
-            if duration < BRIEF:  # caches, and threads that sleep
+            if duration < BRIEF or first:  # caches, and threads that sleep
                 run(batch)
             times: list[float] = []
             while sum(times) < question["seconds"] or not times:
                 started = time.perf_counter()
                 run(batch)
                 times.append(time.perf_counter() - started)
-            duration = min(times)
+            duration, first = min(times), False
             said = {"times": times}
         print(json.dumps({**said, "memory_mb": peak_memory_mb(), "cpu_seconds": time.process_time()}), file=answers,
               flush=True)
