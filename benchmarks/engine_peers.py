@@ -23,12 +23,12 @@ same uint8 images, crops of two photographs, which they normalise themselves; in
 - JAX: the equations, jitted (peers/plain_jax.py)
 
 Columns: `ratio_to_best_peer`: median over the rounds of the images per second over those of the fastest peer of equal
-precision (of a peer: of the fastest of the others too, so that the best is above 1), `ratio_to_timm_fp32` likewise;
+precision (of a peer: of the fastest of the others, so that the best is above 1), `ratio_to_timm_fp32` likewise;
 `share_of_peak`: 2 x multiply-adds over the measured peak of the precision's multiply instruction, the highest seen in
 the rounds; `spread_percent`: largest minus smallest round over the median; `ready_seconds`: from the start of the
-process to its first answer (compiled graphs come from a cache); `peak_memory_mb`: of the process, so far;
-`error`: root mean square of the difference of logits, over the deviation of PyTorch's in fp32; `others_percent`: of
-the processors, that other processes had in the worst burst that counts.
+process to its first answer (compiled graphs come from a cache); `peak_memory_mb`: of the process, so far; `error`: root
+mean square of the difference of logits from PyTorch's in fp32, over what those deviate from their mean over the 64
+images; `others_percent`: of the processors, that other processes had in the worst burst that counts.
 """
 
 import argparse
@@ -119,7 +119,7 @@ def measure(folder: Path, chosen: Mapping[str, str], batches: Sequence[int], thr
             alive[name] = stack.enter_context(Process(name, folder, threads, python))
             answered(alive, name, batches[0])
         for batch in batches:
-            errors = {name: error_of(logits, exact[:batch]) for name in list(alive)
+            errors = {name: error_of(logits, exact) for name in list(alive)
                       if (logits := answered(alive, name, batch)) is not None}
             found, peaks = take_rounds(alive, threads, rounds, seconds)
             rates = {name: [burst.images_per_second for burst in bursts] for name, bursts in found.items()}
@@ -190,7 +190,10 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
 
 
 def error_of(logits: np.ndarray, exact: np.ndarray) -> float:
-    return float(np.sqrt(np.square(logits.astype(np.float64) - exact).mean()) / exact.std())
+    """`logits`: of the first images. `exact`: of all, in fp32; what they have in common says nothing about images."""
+    exact = exact.astype(np.float64)
+    difference = logits - exact[: len(logits)]
+    return float(np.sqrt(np.square(difference).mean() / np.square(exact - exact.mean(0)).mean()))
 
 
 def megabytes(path: Path) -> float:
