@@ -4,7 +4,7 @@
     python benchmarks/engine_peers.py FOLDER [--models …] [--batches …] [--threads …] [--rounds 5] [--missing]
     python benchmarks/engine_peers.py --table [--results FILE]
 
-`--prepare` writes what every contender runs from (exports, calibrated and compiled graphs): minutes, at any time. The
+`--prepare` writes what every contender runs from (exports, a cache of compiled code): minutes, at any time. The
 second line measures and wants a machine with nothing else to do; without a folder the program does both. For one
 network and number of threads all contenders are alive, each in a process of its own with nothing but its own runtime
 in it. Each is asked for logits first, which are compared with PyTorch's in fp32; then, in every round, each runs
@@ -16,8 +16,10 @@ All have the same random weights (variance 1 / fan-in; biases, norms and LayerSc
 same uint8 images, crops of two photographs, which they normalise themselves; int8 is calibrated on others.
 
 - allmlp engine: a model file of each precision
-- timm eager: timm's network; bf16 is autocast
-- torch.compile frozen: the same, compiled by Inductor with frozen weights for each batch size; int8 is PT2E (torchao)
+- timm eager: timm's network, whose GELU is the exact one where our large Mixers have Google's approximation by tanh
+  (hence an error of 6e-4); bf16 is autocast
+- torch.compile frozen: the same, compiled by Inductor with frozen weights for each batch size; int8 is PT2E (torchao),
+  quantised while the process gets ready
 - ONNX Runtime: our export in fp32; int8 of the graph that torch.onnx writes, dynamic or QDQ, by its own quantisers
 - OpenVINO: our export; bf16 by its hint, int8 by NNCF
 - JAX: the equations, jitted (peers/plain_jax.py)
@@ -100,7 +102,8 @@ def write_network(name: str, folder: Path) -> None:
     np.save(folder / "calibration.npy", calibration)
     np.save(folder / "logits.npy", PyTorchPredictor(model, max_batch=16)(images))
     (folder / "about.json").write_text(json.dumps({
-        "model": name, "macs": count_macs(model.config), "mean": model.preprocess.mean, "std": model.preprocess.std}))
+        "model": name, "macs": count_macs(model.config), "mean": model.preprocess.mean, "std": model.preprocess.std,
+        "gelu": model.config.layers[0].activation}))  # type: ignore[union-attr] - all of these networks have one
 
 
 # --- measuring -------------------------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ def test_contenders_are_prepared_checked_and_measured_in_turn(tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["mixer_p2_8", "resmlp_p2_8", "gmlp_p2_8"])
+@pytest.mark.parametrize("name", ["mixer_p2_8", "mixer_s32_224", "resmlp_p2_8", "gmlp_p2_8"])
 def test_the_equations_in_plain_jax_give_the_logits_of_our_networks(name: str, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("jax", reason="jax is not installed: pip install jax")
     import numpy as np
@@ -66,6 +66,7 @@ def test_the_equations_in_plain_jax_give_the_logits_of_our_networks(name: str, m
     randomise(model)
     images = np.random.default_rng(0).integers(0, 256, (3, *model.config.image_size, 3), dtype=np.uint8)
     network = plain_jax.network({key: tensor.numpy() for key, tensor in model.state_dict().items()},
-                                model.preprocess.mean, model.preprocess.std)
+                                model.preprocess.mean, model.preprocess.std,
+                                model.config.layers[0].activation == "tanh")  # type: ignore[union-attr]
     expected = PyTorchPredictor(model)(images)
     assert np.abs(network(images) - expected).max() < 1e-4 * expected.std()

@@ -121,20 +121,15 @@ def timm_eager(precision: str) -> Contender:
 
 
 def compiled(precision: str) -> Contender:
-    """Inductor with frozen weights; int8 by PT2E, its graph written once for any number of images."""
-    file = "compile-int8.pt2" if precision == "int8" else "weights.npz"
+    """Inductor with frozen weights; int8 by PT2E, when the process starts: Inductor does not recognise the quantised
+    products in a graph that was saved and loaded again."""
 
     def opened(folder: Path, threads: int) -> Run:
         os.environ |= {"TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"), "TORCHINDUCTOR_FREEZING": "1"}
         import torch
 
         torch.set_num_threads(threads)
-        if precision == "int8":
-            import torchao.quantization.pt2e.quantize_pt2e  # noqa: F401 - defines the operations of the graph
-
-            model = torch.export.load(folder / file).module()
-        else:
-            model = timms_model(folder)
+        model = pt2e(folder) if precision == "int8" else timms_model(folder)
         run, size = torch_run(torch.compile(model, dynamic=False), precision), 0
 
         def of_one_size(images: np.ndarray) -> np.ndarray:
@@ -147,12 +142,12 @@ def compiled(precision: str) -> Contender:
 
         return of_one_size
 
-    needs = ("torch", "torchao" if precision == "int8" else "timm")
-    return Contender("torch.compile frozen", precision, needs, opened, file, pt2e if precision == "int8" else None,
-                     compiles=True)
+    needs = ("torch", "timm", *(("torchao",) if precision == "int8" else ()))
+    return Contender("torch.compile frozen", precision, needs, opened, compiles=True)
 
 
-def pt2e(folder: Path, path: Path) -> None:
+def pt2e(folder: Path) -> Any:
+    """timm's network, quantised by torchao for Inductor, for any number of images."""
     import torch
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
     from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
@@ -166,7 +161,7 @@ def pt2e(folder: Path, path: Path) -> None:
         prepared = prepare_pt2e(graph, quantizer)
         for part in images.split(8):
             prepared(part)
-        torch.export.save(torch.export.export(convert_pt2e(prepared), (images[:4],), dynamic_shapes=shapes), path)
+        return convert_pt2e(prepared)
 
 
 # --- ONNX Runtime, OpenVINO, JAX -------------------------------------------------------------------------------------
@@ -249,7 +244,7 @@ def jax_plain(precision: str) -> Contender:
         from peers import plain_jax
 
         said = about(folder)
-        return plain_jax.network(np.load(folder / "weights.npz"), said["mean"], said["std"])
+        return plain_jax.network(np.load(folder / "weights.npz"), said["mean"], said["std"], said["gelu"] == "tanh")
 
     return Contender("JAX", precision, ("jax",), opened)
 
