@@ -1,16 +1,15 @@
 """How fast networks answer: each in a process of its own, all alive, asked in turn: a busy machine is so to all.
 
 Columns have timm's names where timm has them (its `benchmark.py`): `infer_samples_per_sec` images per second and
-`infer_step_time` milliseconds per batch, both of the median round.
+`infer_step_time` milliseconds per batch, both of the median round; `infer_gmacs`; `top1` in percent. `peak_percent`:
+two operations per multiply-add, over what the precision's multiply instruction could do at most, measured here.
 """
 
 import contextlib
 import itertools
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,20 +17,34 @@ import numpy as np
 from allmlp.backends import manifest as manifests
 from allmlp.backends import native
 from allmlp.backends.process import PredictorProcess
+from allmlp.errors import AllMLPError, MissingPackage
 
 COLUMNS: tuple[str, ...] = (
-    "model", "infer_samples_per_sec", "infer_step_time", "infer_batch_size", "infer_img_size", "backend", "precision",
-    "threads", "p50_ms", "p95_ms", "p99_ms", "rounds", "load_seconds", "peak_memory_mb", "file_mb", "without_torch",
+    "model", "infer_samples_per_sec", "infer_step_time", "infer_batch_size", "infer_img_size", "infer_gmacs", "backend",
+    "precision", "threads", "p50_ms", "p95_ms", "p99_ms", "rounds", "peak_percent", "load_seconds", "peak_memory_mb",
+    "file_mb", "without_torch", "top1", "top1_images",
 )  # fmt: skip
 LEAST_ROUNDS = 3
 
 
 @dataclass(frozen=True)
-class Contest:
-    """`models`: what `load_predictor` takes. Every model is run with each number of `threads` and each batch size, for
-    `rounds` rounds or until a batch size has taken `seconds`, whichever is first, but `LEAST_ROUNDS` at least."""
+class Entry:
+    """What takes part. `path`: what `load_predictor` takes; `name`: what rows call it. `multiply_adds` for one image,
+    where known (the engine's files say it themselves). `top1`: percent of `top1_images`, where it was measured."""
 
-    models: Sequence[str]
+    path: str
+    name: str
+    multiply_adds: int | None = None
+    top1: float | None = None
+    top1_images: int | None = None
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Every model is run with each number of `threads` and each batch size, for `rounds` rounds or until a batch size
+    has taken `seconds`, whichever is first, but `LEAST_ROUNDS` at least."""
+
+    models: Sequence[Entry]
     batch_sizes: Sequence[int] = (1, 16)
     threads: Sequence[int] = (1,)
     rounds: int = 50
@@ -41,53 +54,75 @@ class Contest:
 def run(contest: Contest, images: Callable[[tuple[int, int], int], np.ndarray]) -> Iterator[Mapping[str, Any]]:
     """A row for each model, number of threads and batch size. `images(size, count)`: uint8 `(count, H, W, 3)`.
 
+    The peak of the multiply instruction is measured before and after the rounds of a batch size; the higher counts.
     Raises `BadCheckpoint` for a model that does not load or run.
     """
     with contextlib.ExitStack() as stack:
         runners = {}
         for model, threads in itertools.product(contest.models, contest.threads):
-            process = stack.enter_context(PredictorProcess(model, threads))
+            process = stack.enter_context(PredictorProcess(model.path, threads))
             process.logits(images(tuple(process.about["image_size"]), max(contest.batch_sizes)))
             runners[model, threads] = process
+        precisions = {model: kind(model.path, runners[model, contest.threads[0]].about)[1] for model in contest.models}
+        wanted = {(precisions[model], threads) for model, threads in runners}
         for batch in contest.batch_sizes:
-            rounds: dict[tuple[str, int], list[float]] = {key: [] for key in runners}
+            before = {each: peak(*each) for each in wanted}
+            rounds: dict[tuple[Entry, int], list[float]] = {key: [] for key in runners}
             started = time.perf_counter()
             for number in range(contest.rounds + 1):
                 for key, process in runners.items():
                     rounds[key].append(process.seconds(batch))
                 if number >= LEAST_ROUNDS and time.perf_counter() - started > contest.seconds:
                     break
+            peaks = {each: max(known, peak(*each) or known) if known else None for each, known in before.items()}
             for (model, threads), seconds in rounds.items():
-                yield row(model, threads, batch, runners[model, threads].about, seconds[1:])  # the first warms up
+                yield row(model, threads, batch, runners[model, threads].about, seconds[1:],  # the first warms up
+                          peaks[precisions[model], threads])
 
 
-def row(model: str, threads: int, batch: int, about: Mapping[str, Any], seconds: Sequence[float]) -> dict[str, Any]:
-    """`seconds`: of the rounds."""
+def row(model: Entry, threads: int, batch: int, about: Mapping[str, Any], seconds: Sequence[float],
+        most: float | None = None) -> dict[str, Any]:
+    """`seconds`: of the rounds. `most`: operations per second that the processor could do, where known."""
     milliseconds = 1000 * np.array(seconds)
     p50, p95, p99 = (float(value) for value in np.percentile(milliseconds, (50, 95, 99)))
-    backend, precision = kind(model)
+    backend, precision = kind(model.path, about)
     height, width = about["image_size"]
-    memory = about.get("memory_bytes")
+    memory, macs = about.get("memory_bytes"), model.multiply_adds or about.get("multiply_adds")
     return {
-        "model": model, "infer_samples_per_sec": 1000 * batch / p50, "infer_step_time": p50, "infer_batch_size": batch,
-        "infer_img_size": height if height == width else f"{height}x{width}", "backend": backend,
-        "precision": precision, "threads": threads, "p50_ms": p50, "p95_ms": p95, "p99_ms": p99,
-        "rounds": len(seconds), "load_seconds": about["load_seconds"],
-        "peak_memory_mb": None if memory is None else memory / 1e6, "file_mb": size(model),
-        "without_torch": not about["torch"],
+        "model": model.name, "infer_samples_per_sec": 1000 * batch / p50, "infer_step_time": p50,
+        "infer_batch_size": batch, "infer_img_size": height if height == width else f"{height}x{width}",
+        "infer_gmacs": macs and macs / 1e9, "backend": backend, "precision": precision, "threads": threads,
+        "p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "rounds": len(seconds),
+        "peak_percent": 100 * 2 * macs * batch / (p50 / 1000) / most if macs and most else None,
+        "load_seconds": about["load_seconds"], "peak_memory_mb": None if memory is None else memory / 1e6,
+        "file_mb": size(model.path), "without_torch": not about["torch"], "top1": model.top1,
+        "top1_images": model.top1_images,
     }  # fmt: skip
 
 
-def kind(model: str) -> tuple[str, str]:
-    """Backend and precision; of an engine's bare file the precision is not known here."""
-    if manifests.is_export(model):
-        manifest = manifests.read(model)
+def peak(precision: str, threads: int) -> float | None:
+    """Operations per second of multiplications in registers; None where the engine, which measures it, is not there."""
+    try:
+        return native.engine().peak(precision, threads)
+    except MissingPackage:
+        return None
+
+
+def kind(path: str, about: Mapping[str, Any]) -> tuple[str, str]:
+    """Backend and precision."""
+    if manifests.is_export(path):
+        manifest = manifests.read(path)
         return manifest.backend, manifest.precision
-    return ("native", "") if native.is_model_file(model) else ("pytorch", "fp32")
+    return ("native", about["precision"]) if native.is_model_file(path) else ("pytorch", "fp32")
 
 
-def size(model: str) -> float | None:
+def size(path: str) -> float | None:
     """Megabytes of the file, or of what an exported folder lists; None for what lies elsewhere."""
-    if manifests.is_export(model):
-        return sum(file.bytes for file in manifests.read(model).files.values()) / 1e6
-    return Path(model).stat().st_size / 1e6 if os.path.isfile(model) else None
+    if manifests.is_export(path):
+        return sum(file.bytes for file in manifests.read(path).files.values()) / 1e6
+    from allmlp.checkpoint import find_checkpoint  # which brings torch, and a folder of exports needs none
+
+    try:
+        return find_checkpoint(path).stat().st_size / 1e6
+    except (AllMLPError, OSError):  # published weights by name
+        return None

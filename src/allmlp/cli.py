@@ -186,13 +186,23 @@ def parser() -> Parser:
     size(export)
     source(export)
 
-    bench = command("bench", "How fast MODELs answer, exported ones too: side by side, asked in turn.")
-    bench.add_argument("models", nargs="+", metavar="MODEL", help="weights files, run folders, exported folders, …")
+    bench = command("bench", "How fast MODELs answer in each runtime, and how well: side by side, asked in turn.")
+    bench.add_argument("models", nargs="+", metavar="MODEL",
+                       help="weights files, run folders, published names, exported folders; a name of `allmlp models`")
+    bench.add_argument("--backend", nargs="+", metavar="NAME",
+                       help="run a MODEL that is no export in these: native, onnx, openvino, executorch, pt2, timm, "
+                            "pytorch, all (default: pytorch)")
+    bench.add_argument("--precision", nargs="+", choices=("fp32", "bf16", "int8"), default=["fp32"],
+                       help="in each of them (default: fp32)")
     bench.add_argument("--batch", type=positive, nargs="+", default=[1, 16], metavar="N", help="(default: 1 16)")
     bench.add_argument("--threads", type=positive, nargs="+", default=[1], metavar="N", help="(default: 1)")
+    bench.add_argument("--data", metavar="DATA", help="measure top-1 on its test split (default: the run's own)")
     bench.add_argument("--rounds", type=positive, metavar="N", help="at most (default: 50; with --quick 10)")
-    bench.add_argument("--quick", action="store_true", help="some seconds in all")
+    bench.add_argument("--quick", action="store_true", help="some seconds in all; accuracy only with --data")
     bench.add_argument("--csv", metavar="FILE", help="write rows with timm's column names ('-': stdout)")
+    bench.add_argument("--figure", metavar="PATH", help="draw PATH.png and PATH.svg")
+    size(bench)
+    source(bench)
 
     command("doctor", "What works on this machine, and why the rest does not: runtimes, kernels, libraries.")
 

@@ -17,8 +17,12 @@ pytest.importorskip("onnx", reason="onnx is not installed: pip install 'allmlp[e
 
 def test_rows_are_the_percentiles_of_the_rounds(tmp_path: Path):
     (tmp_path / "m").write_bytes(MAGIC + bytes(999_992))
-    about = {"image_size": (8, 12), "load_seconds": 0.5, "torch": False, "memory_bytes": 3_000_000}
-    row = bench.row(str(tmp_path / "m"), 2, 4, about, [0.001 * number for number in range(1, 102)])
+    about = {"image_size": (8, 12), "load_seconds": 0.5, "torch": False, "memory_bytes": 3_000_000,
+             "precision": "int8", "multiply_adds": 51_000_000}
+    entry = bench.Entry(str(tmp_path / "m"), "a network")
+    row = bench.row(entry, 2, 4, about, [0.001 * number for number in range(1, 102)], most=16e9)
+    assert (row["model"], row["precision"], row["infer_gmacs"]) == ("a network", "int8", 0.051)
+    assert np.isclose(row["peak_percent"], 100 * 2 * 51e6 * 4 / 0.051 / 16e9)
     assert tuple(row) == bench.COLUMNS
     assert np.allclose([row["p50_ms"], row["p95_ms"], row["p99_ms"]], [51, 96, 100])
     assert np.isclose(row["infer_samples_per_sec"], 4 / 0.051)
@@ -40,5 +44,51 @@ def test_a_checkpoint_and_its_export_are_measured_side_by_side(cli, trained: Pat
     by_model = {row["model"]: row for row in rows}
     assert (by_model[str(trained)]["backend"], by_model[str(folder)]["backend"]) == ("pytorch", "onnx")
     assert by_model[str(folder)]["without_torch"] == "True"
-    found = json.loads(cli("bench", folder, "--quick", "--batch", 1, "--json")[1])
+    assert {float(row["top1"]) for row in rows if row["backend"] == "pytorch"} == {accuracy_of(cli, trained)}
+    assert {row["top1"] for row in rows if row["backend"] == "onnx"} == {""}  # a folder does not say what it learnt
+    found = json.loads(cli("bench", folder, "--quick", "--batch", 1, "--data", "digits", "--json")[1])
     assert found[0]["rounds"] <= 10
+    assert np.isclose(found[0]["top1"], accuracy_of(cli, trained), atol=0.6)  # fp32 by another runtime: one image
+
+
+def accuracy_of(cli, model: Path) -> float:
+    return float(f"{json.loads(cli('evaluate', model, 'digits', '--json')[1])['top1_percent']:.6g}")
+
+
+@pytest.mark.slow
+def test_one_network_is_exported_for_each_backend_and_precision(cli, trained: Path, tmp_path: Path):
+    engine = pytest.importorskip("allmlp_native", reason="the engine is not installed: make native")
+    code, out, err = cli("bench", trained, "--backend", "native", "onnx", "--precision", "fp32", "bf16", "int8",
+                         "--batch", 2, "--rounds", 3, "--data", "digits", "--json", "--figure", tmp_path / "speeds")
+    assert code == 0
+    assert "without onnx in bf16: it has fp32, int8" in err
+    rows = {(row["backend"], row["precision"]): row for row in json.loads(out)}
+    assert set(rows) == {("native", "fp32"), ("native", "bf16"), ("native", "int8"), ("onnx", "fp32"), ("onnx", "int8")}
+    assert {row["model"] for row in rows.values()} == {str(trained)}
+    assert all(row["top1"] > 50 and row["top1_images"] == 360 for row in rows.values())
+    assert rows["native", "fp32"]["infer_gmacs"] == rows["onnx", "fp32"]["infer_gmacs"] > 0
+    assert all(0 < row["peak_percent"] < 100 for row in rows.values()), engine
+    assert rows["native", "int8"]["file_mb"] < rows["native", "fp32"]["file_mb"]
+    assert (tmp_path / "speeds.png").read_bytes().startswith(b"\x89PNG")
+    assert "</svg>" in (tmp_path / "speeds.svg").read_text()
+
+
+@pytest.mark.slow
+def test_a_name_is_measured_with_fresh_weights_and_without_accuracy(cli):
+    code, out, err = cli("bench", "mixer_p2_8", "--quick", "--batch", 1, "--json")
+    assert code == 0
+    assert "fresh weights" in err
+    assert json.loads(out)[0]["top1"] is None
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["--backend", "onxn"], "unknown backend 'onxn'; did you mean onnx or openvino?"),
+    (["--backend", "pytorch", "--precision", "int8"], "nothing to measure with --backend pytorch and --precision int8"),
+    (["--data", "no-such-folder"], "no-such-folder"),
+    (["--figure", "speeds.png"], "--figure speeds.png: give it without the ending"),
+], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_what_cannot_be_measured_is_refused_in_one_line(cli, arguments: list[str], said: str):
+    code, out, err = cli("bench", "mixer_p2_8", "--quick", *arguments)
+    assert (code, out) == (2, "")
+    assert said in err.splitlines()[-1]
+    assert "Traceback" not in err

@@ -9,6 +9,7 @@ import pytest
 from allmlp import create_model
 from allmlp.backends import BACKENDS
 from allmlp.cli import parser
+from allmlp.commands.doctor import why_not
 from allmlp.commands.export import evidence, pictures
 from allmlp.data.dataset import Data
 from allmlp.data.digits import ArrayImages
@@ -82,6 +83,16 @@ def test_the_command_line_offers_every_backend():
     commands = parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr]
     to = next(action for action in commands["export"]._actions if action.dest == "to")
     assert {*to.choices} == {*BACKENDS, "browser"}  # a page that runs the network by ONNX
+
+
+def test_the_doctor_says_why_a_kernel_does_not_run():
+    old = {"sse2", "avx", "avx2", "fma"}
+    new = old | {"avx512f", "avx512bw", "avx512dq", "avx512vl"}
+    assert why_not("avx512", "bf16", new) == "the processor lacks avx512_bf16"
+    assert why_not("avx512", "int8", new) == "the processor lacks avx512_vnni, avx512vbmi"
+    assert why_not("avx2", "fp32", {"sse2", "avx", "fma"}) == "the processor lacks avx2"
+    assert why_not("avx512", "fp32", new) == "the operating system does not allow it"  # since the processor has it all
+    assert why_not("avx2", "fp32", set()).endswith("lacks avx2, fma")
 
 
 def test_the_doctor_knows_every_backend(cli, monkeypatch: pytest.MonkeyPatch):

@@ -109,6 +109,18 @@ def export(model: Model, folder: str | os.PathLike, wish: Wish, evidence: Eviden
     return Exported(manifest, None, notes, tuple(tried[:-1]))
 
 
+def unverified(model: Model, folder: str | os.PathLike, wish: Wish, calibration: np.ndarray | None = None
+               ) -> tuple[str, ...]:
+    """Write the folder without running it: to measure how fast it is, not to use. Returns remarks, one line each.
+
+    Raises what `export` does."""
+    from allmlp.backends.graph import check_exportable
+
+    backend, quantiser = wish.checked()
+    check_exportable(model)
+    return _write(model, Path(folder), backend, wish, quantiser, calibration, (), None)[1]
+
+
 def _write(model: Model, folder: Path, backend: Backend, wish: Wish, quantiser: str | None,
            calibration: np.ndarray | None, blocks: Sequence[int], origin: Mapping[str, Any] | None
            ) -> tuple[Manifest, tuple[str, ...]]:

@@ -23,7 +23,8 @@ from allmlp.errors import AllMLPError, BadCheckpoint
 class PredictorProcess:
     """`model`: what `load_predictor` takes. `about`: {"load_seconds", "torch": whether it has loaded PyTorch,
     "image_size": (height, width), "remark": what a person should know, "memory_bytes": the most it had taken by the
-    last `logits`, where the system says}. Raises `BadCheckpoint` with what the process said."""
+    last `logits`, where the system says; of an engine's file "precision" and "multiply_adds" too}. Raises
+    `BadCheckpoint` with what the process said."""
 
     def __init__(self, model: str | os.PathLike, threads: int | None = None):
         self.folder = tempfile.TemporaryDirectory()
@@ -97,6 +98,7 @@ def serve(arguments: Sequence[str], questions: IO[str], answers: IO[str]) -> Non
     try:
         started = time.perf_counter()
         from allmlp.backends import load_predictor
+        from allmlp.backends.native import NativePredictor
 
         predictor = load_predictor(arguments[0], "cpu", threads=int(arguments[1]) or None)
         if int(arguments[1]) and "torch" in sys.modules:
@@ -104,7 +106,9 @@ def serve(arguments: Sequence[str], questions: IO[str], answers: IO[str]) -> Non
         images = np.zeros((1, *predictor.preprocess.image_size, 3), np.uint8)
         predictor(images)  # the first answer is part of getting ready
         answer(load_seconds=time.perf_counter() - started, torch="torch" in sys.modules,
-               image_size=predictor.preprocess.image_size, remark=getattr(predictor, "remark", None))
+               image_size=predictor.preprocess.image_size, remark=getattr(predictor, "remark", None),
+               **({"precision": predictor.model.precision, "multiply_adds": predictor.model.multiply_adds}
+                  if isinstance(predictor, NativePredictor) else {}))
         for line in questions:
             question = json.loads(line)
             if "time" in question:

@@ -1,39 +1,171 @@
-"""`allmlp bench`."""
+"""`allmlp bench`.
+
+A MODEL that is an exported folder, or a file for the engine, runs as it is. Any other is exported here for each backend
+and precision that is asked for, into a temporary folder; "pytorch" is the network itself. What is measured for speed
+only need not pass what `allmlp export` asks of an export.
+"""
 
 import argparse
 import csv
 import io
 import json
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from allmlp import bench
+from allmlp.backends import BACKENDS, find_backend, load_predictor, native
+from allmlp.backends import manifest as manifests
+from allmlp.backends.packages import version
+from allmlp.commands.bench_source import opened_data, opened_network, run_data
 from allmlp.data import open_data
+from allmlp.data.dataset import Data
+from allmlp.errors import AllMLPError, BadSetting
 from allmlp.files import write_text_atomically
 from allmlp.preprocess import Preprocess, fit
 
+if TYPE_CHECKING:
+    from allmlp.models.model import Model
+
 QUICK_ROUNDS, QUICK_SECONDS = 10, 2.0
+CALIBRATION = 64  # images, as `allmlp export` takes
+PYTORCH = "pytorch"
 
 
 def run(options: argparse.Namespace) -> int:
+    names = list(dict.fromkeys(options.models))
+    batches, threads = (list(dict.fromkeys(given)) for given in (options.batch, options.threads))
+    wanted = wanted_backends(options.backend)
+    if options.figure and options.figure.endswith((".png", ".svg")):
+        raise BadSetting(f"--figure {options.figure}: give it without the ending; PNG and SVG are both written")
+    data = opened_data(options) if options.data else None
     rounds, seconds = (QUICK_ROUNDS, QUICK_SECONDS) if options.quick else (50, 20.0)
-    contest = bench.Contest(options.models, options.batch, options.threads, options.rounds or rounds, seconds)
-    rows = sorted(bench.run(contest, images), key=lambda row: (row["infer_batch_size"], row["threads"],
-                                                                  -row["infer_samples_per_sec"]))
+    with tempfile.TemporaryDirectory(prefix="allmlp-bench-") as folder:
+        entries = [entry for number, name in enumerate(names)
+                   for entry in entries_of(name, wanted, options, data, Path(folder, str(number)))]
+        contest = bench.Contest(entries, batches, threads, options.rounds or rounds, seconds)
+        rows = sorted(bench.run(contest, images), key=lambda row: (row["infer_batch_size"], row["threads"],
+                                                                      -row["infer_samples_per_sec"]))
+    if version("allmlp-native") is None:
+        print("the engine, which measures the processor's peak, is not installed (make native): no share of the peak",
+              file=sys.stderr)
     if options.csv:
         text = as_csv(rows)
         if options.csv == "-":
             sys.stdout.write(text)
         else:
             write_text_atomically(options.csv, text)
+    if options.figure:
+        from allmlp import figures
+        from allmlp.commands.bench_figure import figure
+
+        for path in figures.save(figure(rows), options.figure):
+            print(f"wrote {path}", file=sys.stderr)
     if options.json:
         print(json.dumps(rows))
     elif options.csv != "-":
         print("\n".join(lines(rows)))
     return 0
+
+
+def wanted_backends(asked: Sequence[str] | None) -> dict[str, bool]:
+    """Each backend, and whether it was asked for by its name: then a missing package is an error, not a remark."""
+    if asked is None:
+        return {PYTORCH: True}
+    for name in asked:
+        if name not in (PYTORCH, "all"):
+            find_backend(name)
+    named = [name for name in asked if name != "all"]
+    names: list[str] = [*named, *((PYTORCH, *BACKENDS) if "all" in asked else ())]
+    return {name: name in named for name in names}
+
+
+def entries_of(name: str, wanted: Mapping[str, bool], options: argparse.Namespace, data: Data | None,
+               folder: Path) -> list[bench.Entry]:
+    """What takes part of one MODEL. Raises what loading and exporting do, and `BadSetting` where nothing is left."""
+    if manifests.is_export(name) or native.is_model_file(name):
+        return [with_accuracy(bench.Entry(name, name), data, options)]
+    model, fresh = opened_network(name, options.image_size)
+    if fresh:
+        print(f"{name}: fresh weights, good for speed only; a run folder or published weights have accuracy",
+              file=sys.stderr)
+    own = None if fresh else data or run_data(name, options.quick)
+    from allmlp.inspection.flops import count_macs
+
+    macs, found = count_macs(model.config), []
+    for backend, insisted in wanted.items():
+        for precision in dict.fromkeys(options.precision):
+            path = folder / f"{backend}-{precision}"
+            try:
+                written = made(model, name, path, backend, precision, own, options)
+            except AllMLPError as error:
+                if insisted and not isinstance(error, NotOffered):
+                    raise
+                print(f"{name}: without {backend} in {precision}: {error}", file=sys.stderr)
+                continue
+            found.append(with_accuracy(bench.Entry(written, name, macs), own, options))
+    if not found:
+        raise BadSetting(f"{name}: nothing to measure with --backend {' '.join(wanted)} and --precision "
+                         f"{' '.join(options.precision)}")
+    return found
+
+
+class NotOffered(BadSetting):
+    """A precision that a backend does not have."""
+
+
+def made(model: "Model", name: str, path: Path, backend: str, precision: str, data: Data | None,
+         options: argparse.Namespace) -> str:
+    """What `load_predictor` takes for this network in this backend and precision."""
+    from allmlp import checkpoint
+    from allmlp.backends.export import Wish, unverified
+
+    if backend == PYTORCH:
+        if precision != "fp32":
+            raise NotOffered(f"a checkpoint runs in fp32; --backend pt2 has {', '.join(BACKENDS['pt2'].limits)}")
+        path.mkdir(parents=True)
+        checkpoint.save(model, path / "network.safetensors")
+        return str(path / "network.safetensors")
+    if precision not in find_backend(backend).limits:
+        raise NotOffered(f"it has {', '.join(BACKENDS[backend].limits)}")
+    print(f"{name}: {backend} {precision}", file=sys.stderr, flush=True)
+    for note in unverified(model, path, Wish(backend, precision), calibration(model, name, data)  # type: ignore[arg-type]
+                           if precision == "int8" else None):
+        print(f"{name}: {note}", file=sys.stderr)
+    return str(path)
+
+
+def calibration(model: "Model", name: str, data: Data | None) -> np.ndarray:
+    """Training images; of the digits where the network's own are not known, which does for speed."""
+    if data is None or "train" not in data.splits:
+        print(f"{name}: int8's ranges are those of digits, not of the network's own images (give --data): good for "
+              "speed only", file=sys.stderr)
+    dataset = (data if data is not None and "train" in data.splits else open_data("digits")).splits["train"]
+    chosen = np.linspace(0, len(dataset) - 1, min(CALIBRATION, len(dataset))).round().astype(int)
+    return np.stack([fit(dataset.image(int(index)), model.preprocess) for index in chosen])
+
+
+def with_accuracy(entry: bench.Entry, data: Data | None, options: argparse.Namespace) -> bench.Entry:
+    """The entry with its accuracy on the split that nothing was learnt from; as it is without data."""
+    from dataclasses import replace
+
+    from allmlp.evaluate.classification import Metrics
+    from allmlp.evaluate.dataset import evaluate_dataset
+
+    if data is None:
+        return entry
+    split = next((name for name in ("test", "val") if name in data.splits), None)
+    if split is None:
+        raise BadSetting(f"--data {options.data}: has only images to train on; accuracy needs a test or val split")
+    metrics = evaluate_dataset(load_predictor(entry.path, "cpu", threads=max(options.threads)),
+                               data.splits[split]).metrics
+    if not isinstance(metrics, Metrics):
+        raise BadSetting(f"--data {data.name}: its images have several labels each, and top-1 needs one; leave it out")
+    return replace(entry, top1=metrics.top1_percent, top1_images=metrics.count)
 
 
 def images(size: tuple[int, int], count: int) -> np.ndarray:
@@ -51,14 +183,22 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
+SHOWN = {"batch": "infer_batch_size", "threads": "threads", "images/s": "infer_samples_per_sec", "p50 ms": "p50_ms",
+         "p95 ms": "p95_ms", "p99 ms": "p99_ms", "% of peak": "peak_percent", "ready s": "load_seconds",
+         "peak MB": "peak_memory_mb", "file MB": "file_mb", "top-1 %": "top1"}  # fmt: skip
+DIGITS = {"p50_ms": 2, "p95_ms": 2, "p99_ms": 2, "load_seconds": 3, "top1": 2}
+
+
 def lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The fastest first, by batch size and threads; for a terminal."""
-    width = max(len(row["model"]) for row in rows)
-    text = [f"{'model':{width}}  batch threads  images/s   p50 ms   p95 ms   p99 ms  ready s  peak MB  file MB"]
+    """The fastest first, by batch size and threads; for a terminal. A column that nothing is known of is left out."""
+    shown = {title: column for title, column in SHOWN.items() if any(row[column] is not None for row in rows)}
+    cells = [["model", "backend", "precision", *shown]]
     for row in rows:
-        memory, file = (f"{value:.1f}" if value is not None else "–" for value in (row["peak_memory_mb"],
-                                                                                  row["file_mb"]))
-        text.append(f"{row['model']:{width}}  {row['infer_batch_size']:>5} {row['threads']:>7} "
-                    f"{row['infer_samples_per_sec']:>9.1f} {row['p50_ms']:>8.2f} {row['p95_ms']:>8.2f} "
-                    f"{row['p99_ms']:>8.2f} {row['load_seconds']:>8.2f} {memory:>8} {file:>8}")
-    return text
+        values = (row[column] for column in shown.values())
+        cells.append([row["model"], row["backend"], row["precision"], *(
+            "–" if value is None else f"{value:.{DIGITS.get(column, 1)}f}" if isinstance(value, float) else str(value)
+            for column, value in zip(shown.values(), values, strict=True))])
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    return ["  ".join(cell.ljust(width) if column < 3 else cell.rjust(width)
+                      for column, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip()
+            for line in cells]

@@ -16,8 +16,16 @@ from allmlp.backends.packages import EXTRAS, version
 HEAVY = {"torch", "timm", "executorch"}  # seconds to load: that they are installed has to do
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow", "safetensors", "onnx", "onnxscript", "onnxruntime",
              "openvino", "nncf", "executorch", "torchao", "pyarrow", "h5py")  # fmt: skip
-FEATURES = ("avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx512_vbmi", "avx512_bf16",
+FEATURES = ("avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx512vbmi", "avx512_bf16",
             "avx_vnni", "amx_bf16", "amx_int8", "asimd", "asimddp", "i8mm", "bf16")  # fmt: skip
+
+
+NEEDS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("avx512", "fp32"): ("avx512f", "avx512bw", "avx512dq", "avx512vl"),
+    ("avx512", "bf16"): ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_bf16"),
+    ("avx512", "int8"): ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512vbmi"),
+    **{("avx2", precision): ("avx2", "fma") for precision in ("fp32", "bf16", "int8")},
+}  # what a kernel of the engine takes, in Linux's words; the others take nothing
 
 
 def run(options: argparse.Namespace) -> int:
@@ -30,6 +38,15 @@ def run(options: argparse.Namespace) -> int:
 
 def processor() -> dict[str, Any]:
     """Name, how many of its cores this process may use, and those of `FEATURES` that Linux says it has."""
+    said = cpuinfo()
+    flags = features(said)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"name": said.get("model name") or platform.processor() or platform.machine(), "cores": cores,
+            "features": [name for name in FEATURES if name in flags]}  # fmt: skip
+
+
+def cpuinfo() -> dict[str, str]:
+    """What Linux says of the first processor; nothing elsewhere."""
     said: dict[str, str] = {}
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -37,10 +54,11 @@ def processor() -> dict[str, Any]:
             said.setdefault(key.strip(), value.strip())
     except OSError:
         pass
-    flags = set((said.get("flags") or said.get("Features") or "").split())
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"name": said.get("model name") or platform.processor() or platform.machine(), "cores": cores,
-            "features": [name for name in FEATURES if name in flags]}  # fmt: skip
+    return said
+
+
+def features(said: dict[str, str]) -> set[str]:
+    return set((said.get("flags") or said.get("Features") or "").split())
 
 
 def backends() -> list[dict[str, Any]]:
@@ -72,12 +90,21 @@ def _problem(package: str) -> str | None:
 
 
 def kernels() -> list[dict[str, Any]]:
-    """The engine's levels, the best first; none where it is not there."""
+    """The engine's kernels, the best first, each with "why" it does not run here; none where the engine is not."""
     try:
         rows = importlib.import_module("allmlp_native").kernels()
     except ImportError:
         return []
-    return [dict(row) for row in rows]
+    flags = features(cpuinfo())
+    return [{**row, "why": None if row["here"] else why_not(row["level"], row["precision"], flags)} for row in rows]
+
+
+def why_not(level: str, precision: str, flags: set[str]) -> str:
+    """`flags`: what Linux says the processor has; empty where it does not say."""
+    lacking = [name for name in NEEDS.get((level, precision), ()) if name not in flags]
+    if not flags:
+        return "the processor or the operating system lacks " + ", ".join(NEEDS.get((level, precision), ()))
+    return f"the processor lacks {', '.join(lacking)}" if lacking else "the operating system does not allow it"
 
 
 def lines(found: dict[str, Any]) -> list[str]:
@@ -97,8 +124,9 @@ def lines(found: dict[str, Any]) -> list[str]:
 
 
 def _levels(rows: list[dict[str, Any]]) -> list[str]:
-    """One line per level and what each needs."""
+    """One line per level: what runs here, and what each of the others needs."""
     text: dict[str, list[str]] = {}
     for row in rows:
-        text.setdefault(row["level"], []).append(f"{row['precision']} {'here' if row['here'] else 'not here'}")
+        text.setdefault(row["level"], []).append(
+            f"{row['precision']} {'works' if row['here'] else 'no: ' + row['why']}")
     return [f"{level:9} {', '.join(kinds)}" for level, kinds in text.items()]
