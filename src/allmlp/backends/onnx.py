@@ -34,7 +34,8 @@ def export(model: "Model", path: Path, precision: Precision = "fp32", calibratio
            choices: "Choices | None" = None) -> None:
     """Write `model` as an ONNX file. `calibration`: for int8, training images uint8 `(N, H, W, 3)` of its size.
 
-    `float_blocks`: blocks, by number, that our int8 leaves in float. `choices`: how our int8 finds its ranges. Raises `BadSetting`, `MissingPackage`.
+    `float_blocks`: blocks, by number, that our int8 leaves in float. `choices`: how our int8
+    finds its ranges. Raises `BadSetting`, `MissingPackage`.
     """
     size = sum(parameter.numel() for parameter in model.parameters()) * (1 if precision == "int8" else 4)
     if size > MOST_BYTES:

@@ -46,8 +46,8 @@ class Graph:
 
 
 def write_graph(parts: Parts, blocks: Sequence[BlockParts | Int8Block], stem: Int8Linear | None = None) -> Any:
-    """The model: uint8 `images` (N, H, W, 3) to float32 `logits` (N, K). With any block in int8, the stem is too, `stem`
-    or (None) rounded to nearest."""
+    """The model: uint8 `images` (N, H, W, 3) to float32 `logits` (N, K). With any block in int8, the stem is too,
+    `stem` or (None) rounded to nearest."""
     graph = Graph()
     (height, width), (rows, columns) = parts.image_size, parts.patch_size
     grid = np.array([-1, height // rows, rows, width // columns, columns * 3])

@@ -55,9 +55,9 @@ BEST = Choices()  # by results/accuracy_price.csv
 
 @dataclass(frozen=True)
 class BlockRanges:
-    """Of one block. `tokens_in` (C,): of each channel that token mixing sees (gMLP: the gate), the largest distance from
-    `tokens_centre`. `tokens_hidden`: lowest and highest before GELU. `channels_in`: as tokens_in. `channels_hidden`:
-    before GELU; in gMLP of the gated values."""
+    """Of one block. `tokens_in` (C,): of each channel that token mixing sees (gMLP: the gate), the largest distance
+    from `tokens_centre`. `tokens_hidden`: lowest and highest before GELU. `channels_in`: as tokens_in.
+    `channels_hidden`: before GELU; in gMLP of the gated values."""
 
     tokens_in: np.ndarray
     tokens_hidden: tuple[float, float]

@@ -17,8 +17,8 @@ What makes it precise is multiplied out beforehand, so that kernels know nothing
   that a channel with large values costs the others nothing; and each channel's range is centred, what that takes away
   being a constant in the layer's bias (Outlier Suppression+, arXiv 2304.09145).
 - Token mixing has a scale per channel anyway. Centring would add to each sum what belongs to its token and its channel:
-  ResMLP has a table for that, Mixer and gMLP do not. Scales per token can't be moved at all: what is before is divided by
-  a token's own deviation, and behind it come sums over tokens.
+  ResMLP has a table for that, Mixer and gMLP do not. Scales per token can't be moved at all: what is before is divided
+  by a token's own deviation, which takes them out again.
 - Weights are rounded for sums of real activations (`rounding.py`), and what a layer loses on average over these is
   added to its shift.
 """
@@ -234,7 +234,8 @@ def _resmlp(block: ResMLPParts, ranges: BlockRanges, choices: Choices, sample: S
         mixed = turned(approximate_sums(operands, tokens) * tokens.scale) * column_scale
         wanted = turned(exact_linear(exact, layer)) * block.column_scale + block.shift
         shift = shift + (wanted - mixed - shift).mean(0)
-        sample = Sample((sample.exact + wanted).astype(np.float32), (sample.quantised + mixed + shift).astype(np.float32))
+        sample = Sample((sample.exact + wanted).astype(np.float32),
+                        (sample.quantised + mixed + shift).astype(np.float32))
     norm2, *channels, sample = _channels(block, ranges, choices, sample)
     return Int8ResMLP(norm1, tokens, column_scale, shift.astype(np.float32), norm2, *channels), sample
 
@@ -262,7 +263,7 @@ def _gmlp(block: GMLPParts, ranges: BlockRanges, choices: Choices, sample: Sampl
         carried, gating = (activate(apply(operands, layer, approximate_sums), block.gelu)
                            for layer in (carrier, gate))
         column = token_scale[:, None].astype(np.float32)
-        turned = turned(to_byte(normalise(gating, norm2)))
+        gating_bytes = turned(to_byte(normalise(gating, norm2)))
         mixed = exact_linear(turned(normalise(exact_gate, block.norm2)), block.tokens)
         tokens = fitted(block.tokens, 1.0, MIDDLE, gating_bytes, mixed, column)
         gates = turned(approximate_sums(gating_bytes, tokens) * tokens.scale * column + tokens.shift)

@@ -1,4 +1,4 @@
-"""Weights rounded with a view to the sums that they are for: each rounding error is made up for by the weights behind it.
+"""Weights rounded for the sums that they are part of: each rounding error is made up for by the weights behind it.
 
 The method is GPTQ's (arXiv 2210.17323): weights are rounded input by input, and what one rounding adds to the output,
 on average over sample operands, the weights not yet rounded take back as well as they can. Where we differ: eight bits,

@@ -1,11 +1,10 @@
 """What int8 costs, layer by layer: one of them in int8, all others in float32, on the same images.
 
-A layer is what the engine runs as one: the stem; a block's token mixing; its channel mixing, both products with the GELU
-between them. A gMLP block is one layer.
+A layer is what the engine runs as one: the stem; a block's token mixing; its channel mixing, both products with the
+GELU between them. A gMLP block is one layer.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -13,22 +12,12 @@ import numpy as np
 from allmlp.quantize import exact
 from allmlp.quantize.arithmetic import Floats, apply, approximate_sums
 from allmlp.quantize.int8 import Int8GMLP
+from allmlp.quantize.layer_cost import LayerCost
 from allmlp.quantize.network import Int8Network
 from allmlp.quantize.parts import PIXEL_CENTRE, GMLPParts
 from allmlp.quantize.reference import gated, mix_channels, mix_tokens
 
 Step = Callable[[Floats], Floats]
-
-
-@dataclass(frozen=True)
-class LayerCost:
-    """`rms_error`: of the logits, over their standard deviation, when `layer` alone is in int8. `block`: None for the
-    stem."""
-
-    layer: str
-    block: int | None
-    rms_error: float
-    top1_agreement_percent: float
 
 
 def sensitivity(int8: Int8Network, images: np.ndarray) -> tuple[LayerCost, ...]:
@@ -60,8 +49,9 @@ def sensitivity(int8: Int8Network, images: np.ndarray) -> tuple[LayerCost, ...]:
         for _, _, in_float, _ in steps[number + 1 :]:
             x = in_float(x)
         changed = exact.answer(x, parts)
-        found.append(LayerCost(name, block_number, float(np.sqrt(np.square(changed - logits).mean())) / spread,
-                               100 * float((changed.argmax(1) == logits.argmax(1)).mean())))
+        found.append(LayerCost(layer=name, block=block_number,
+                               rms_error=float(np.sqrt(np.square(changed - logits).mean())) / spread,
+                               top1_agreement_percent=100 * float((changed.argmax(1) == logits.argmax(1)).mean())))
     return tuple(found)
 
 
