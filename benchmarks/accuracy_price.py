@@ -169,7 +169,7 @@ def main() -> None:
                 if options.train:
                     continue
                 calibration = pictures(splits["train"], model.preprocess, CALIBRATION)
-                images, labels = pictures(splits["test"], model.preprocess, None), np.array(splits["test"].labels)
+                images, labels = pictures(splits["test"], model.preprocess, len(splits["test"])), np.array(splits["test"].labels)
                 for weights in options.weights.split(","):
                     version_ = planted(model, seed) if weights == "planted" else model
                     exact = PyTorchPredictor(version_)(images)

@@ -14,11 +14,13 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from allmlp.backends.packages import need
 from allmlp.models.fold import fold
 from allmlp.models.model import Model
 from allmlp.preprocess import normalise
@@ -62,8 +64,10 @@ def _onnx(asked: Asked, path: Path) -> None:
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     raw = path.with_suffix(".raw")
-    torch.onnx.export(asked.program(), (), dynamo=True, opset_version=20, input_names=["images"],
-                      output_names=["logits"], verbose=False).save(str(raw))
+    written = torch.onnx.export(asked.program(), (), dynamo=True, opset_version=20, input_names=["images"],
+                                output_names=["logits"], verbose=False)
+    assert written is not None
+    written.save(str(raw))
     quant_pre_process(str(raw), str(path), skip_symbolic_shape=True)
     proto = onnx.load(path)
     del proto.graph.value_info[:]  # shapes that contradict those of the quantised graph
@@ -77,7 +81,7 @@ def _session(path: Path) -> Predict:
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-    return lambda images: session.run(None, {"images": images})[0]
+    return lambda images: np.asarray(session.run(None, {"images": images})[0])
 
 
 def ort_static(asked: Asked) -> Predict:
@@ -87,7 +91,7 @@ def ort_static(asked: Asked) -> Predict:
         def __init__(self) -> None:
             self.waiting = iter(asked.batches())
 
-        def get_next(self) -> dict[str, np.ndarray] | None:
+        def get_next(self) -> Any:
             images = next(self.waiting, None)
             return None if images is None else {"images": images}
 
@@ -127,15 +131,14 @@ def openvino_nncf(asked: Asked) -> Predict:
 
 
 def pt2e_x86(asked: Asked) -> Predict:
-    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
-    from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
-
+    flow, x86 = need("torchao.quantization.pt2e.quantize_pt2e",
+                     "torchao.quantization.pt2e.quantizer.x86_inductor_quantizer")
     chosen = x86.X86InductorQuantizer().set_global(x86.get_default_x86_inductor_quantization_config())
-    prepared = prepare_pt2e(asked.program().module(), chosen)
+    prepared = flow.prepare_pt2e(asked.program().module(), chosen)
     with torch.no_grad():
         for images in asked.batches():
             prepared(torch.from_numpy(images))
-    network = convert_pt2e(prepared)
+    network = flow.convert_pt2e(prepared)
 
     def predict(images: np.ndarray) -> np.ndarray:
         with torch.no_grad():

@@ -192,9 +192,9 @@ def test_a_channel_far_from_zero_costs_the_others_nothing():
     before = int8_error(model, images, calibration)
     with torch.no_grad():  # the same function: what the norm adds, the layer behind it takes away
         for block in model.blocks:
-            for norm, layer in (("norm2", "mlp_channels.fc1"),):
-                block.get_parameter(f"{norm}.bias")[5] += 50
-                block.get_parameter(f"{layer}.bias").sub_(50 * block.get_parameter(f"{layer}.weight")[:, 5])
+            block.get_parameter("norm2.bias")[5] += 50
+            behind = block.get_parameter("mlp_channels.fc1.weight")[:, 5]
+            block.get_parameter("mlp_channels.fc1.bias").sub_(50 * behind)
     assert int8_error(model, images, calibration) < 1.2 * before
 
 
@@ -203,7 +203,7 @@ def test_the_layer_that_int8_hurts_most_is_found():
     with torch.no_grad():  # one hidden unit far outside the others' range takes their precision
         model.blocks[2].get_parameter("mlp_channels.fc1.bias")[0] = 300
         model.blocks[2].get_parameter("mlp_channels.fc2.weight")[:, 0] = 0
-    found = sensitivity(model, quantise(model, pictures(64, seed=1), Choices("minmax", fit=False)), pictures(8))
+    found = sensitivity(quantise(model, pictures(64, seed=1), Choices("minmax", fit=False)), pictures(8))
     assert [row.layer for row in found[:3]] == ["stem", "blocks.0.tokens", "blocks.0.channels"]
     assert len(found) == 9
     assert max(found, key=lambda row: row.rms_error).layer == "blocks.2.channels"

@@ -34,6 +34,7 @@ def export_auto(model: Model, folder: str | os.PathLike, wish: Wish, evidence: E
     target = Path(folder)
     check_place(target, overwrite)
     done: dict[Precision, tuple[Exported, float]] = {}
+    last: Exported | None = None
     said: list[str] = []
     places: list[Path] = []
     try:
@@ -56,6 +57,7 @@ def export_auto(model: Model, folder: str | os.PathLike, wish: Wish, evidence: E
             drop = "" if found.accuracy_drop is None else f", accuracy {0.0 - found.accuracy_drop:+.2f} points"
             said.append(f"{precision} passes: {found.latency_ms:.2f} ms beside fp32's {beside:.2f} ms{drop}")
         if not done:
+            assert last is not None, "fp32 is tried where nothing passes"
             return Exported(last.manifest.with_(chosen=tuple(said)), None, last.notes)
         best = min(done, key=lambda precision: done[precision][1])
         made, _ = done[best]

@@ -131,7 +131,7 @@ def _watch(folded: Model, images: np.ndarray, see: Callable[[Key, torch.Tensor],
         return call
 
     hooks = [
-        block.get_submodule(module).register_forward_hook(hook(Key(number, name, what, config.activation)))
+        block.get_submodule(module).register_forward_hook(hook(Key(number, name, what, str(config.activation))))
         for number, (config, block) in enumerate(zip(folded.config.layers, folded.blocks, strict=True))
         for module, name, what in WATCHED[config.kind]
     ]

@@ -192,8 +192,9 @@ def _mixer(block: MixerParts, ranges: BlockRanges, choices: Choices, sample: Sam
                                 block.tokens1)
     if sample is not None and out is not None:
         sample = Sample(sample.exact + turned(out[0]), sample.quantised + turned(out[1]))
-    norm2, *channels, sample = _channels(block, ranges, choices, sample)
-    return Int8Mixer(norm1, one, token_scale.astype(np.float32), table, two, norm2, *channels), sample
+    norm2, channels1, channels_table, channels2, sample = _channels(block, ranges, choices, sample)
+    return Int8Mixer(norm1, one, token_scale.astype(np.float32), table, two, norm2, channels1, channels_table,
+                     channels2), sample
 
 
 def _channels(block: MixerParts | ResMLPParts, ranges: BlockRanges, choices: Choices, sample: Sample | None
@@ -236,8 +237,9 @@ def _resmlp(block: ResMLPParts, ranges: BlockRanges, choices: Choices, sample: S
         shift = shift + (wanted - mixed - shift).mean(0)
         sample = Sample((sample.exact + wanted).astype(np.float32),
                         (sample.quantised + mixed + shift).astype(np.float32))
-    norm2, *channels, sample = _channels(block, ranges, choices, sample)
-    return Int8ResMLP(norm1, tokens, column_scale, shift.astype(np.float32), norm2, *channels), sample
+    norm2, channels1, channels_table, channels2, sample = _channels(block, ranges, choices, sample)
+    return Int8ResMLP(norm1, tokens, column_scale, shift.astype(np.float32), norm2, channels1, channels_table,
+                      channels2), sample
 
 
 def _gmlp(block: GMLPParts, ranges: BlockRanges, choices: Choices, sample: Sample | None
