@@ -1,6 +1,7 @@
 """What fewer bits cost trained networks: ours in the engine beside the int8 of other tools, on the same test images.
 
     python benchmarks/accuracy_price.py [--data digits,digit-scenes] [--seeds 0,1,2] [--runs DIR] [--only NAME,…]
+        [--epochs N] [--csv FILE]
 
 Networks: on digits those of `allmlp train digits --model …_p2_8`; on digit-scenes, the largest set here, a Mixer, a
 ResMLP and a gMLP of width 128 and 8 blocks with the plain recipe of the laptop experiments. They are kept in DIR, and
@@ -57,13 +58,14 @@ COLUMNS = (*KEY, "rms_error", "largest_error", "top1_percent", "top1_difference"
            "failure", "seconds", "processor", "versions", "commit", "date", "command")  # fmt: skip
 
 
-def network(data: str, family: str, seed: int, runs: Path) -> Model:
-    """The trained network, from `runs`; trained first where it is not there."""
+def network(data: str, family: str, seed: int, runs: Path, epochs: int | None = None) -> Model:
+    """The trained network, from `runs`; trained first where it is not there. `epochs`: on digits, None the recipe's."""
     if data == "digits":
         run = runs / f"digits-{family}_p2_8-{seed}"
         if not (run / "best.safetensors").exists():
             subprocess.run([sys.executable, "-m", "allmlp", "train", "digits", "--model", f"{family}_p2_8", "--seed",
-                            str(seed), "--threads", "1", "--output", str(run), "--quiet", "--overwrite"], check=True,
+                            str(seed), "--threads", "1", "--output", str(run), "--quiet", "--overwrite",
+                            *(["--epochs", str(epochs)] if epochs else [])], check=True,
                            stdout=subprocess.DEVNULL)  # fmt: skip
         return allmlp.load(run / "best.safetensors").eval()
     path = runs / f"{data}-{family}-{seed}.safetensors"
@@ -154,6 +156,8 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--only", help="contenders, e.g. allmlp,XNNPACK (default: all)")
     parser.add_argument("--runs", type=Path, default=Path("runs", "accuracy_price"))
+    parser.add_argument("--epochs", type=int, help="fewer on digits, for a look")
+    parser.add_argument("--csv", type=Path, default=RESULTS, metavar="FILE", help="where rows go")
     parser.add_argument("--train", action="store_true", help="train the networks only")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -165,11 +169,12 @@ def main() -> None:
         splits = open_data(data).splits
         for seed in map(int, options.seeds.split(",")):
             for family in options.families.split(","):
-                model = network(data, family, seed, options.runs)
+                model = network(data, family, seed, options.runs, options.epochs)
                 if options.train:
                     continue
                 calibration = pictures(splits["train"], model.preprocess, CALIBRATION)
-                images, labels = pictures(splits["test"], model.preprocess, len(splits["test"])), np.array(splits["test"].labels)
+                test = splits["test"]
+                images, labels = pictures(test, model.preprocess, len(test)), np.array(test.labels)
                 for weights in options.weights.split(","):
                     version_ = planted(model, seed) if weights == "planted" else model
                     exact = PyTorchPredictor(version_)(images)
@@ -189,8 +194,9 @@ def main() -> None:
                             said["failure"] = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
                         said["seconds"] = f"{time.perf_counter() - started:.1f}"
                         print(*(said.get(column, "") for column in COLUMNS[:13]), flush=True)
-                        kept = [old for old in read(RESULTS) if any(old[column] != str(said[column]) for column in KEY)]
-                        write(RESULTS, COLUMNS, [*kept, said])
+                        kept = [old for old in read(options.csv)
+                                if any(old[column] != str(said[column]) for column in KEY)]
+                        write(options.csv, COLUMNS, [*kept, said])
 
 
 if __name__ == "__main__":
