@@ -79,15 +79,15 @@ def test_blocks_that_int8_hurts_too_much_go_back_to_float(tmp_path: Path):
         model.blocks[2].get_parameter("mlp_channels.fc1.bias")[:8] = 1000
         model.blocks[2].get_parameter("mlp_channels.fc2.weight")[:, :8] = 0
         model.get_parameter("head.bias").sub_(torch.from_numpy(PyTorchPredictor(model)(pictures(50, 2)).mean(0)))
-    done = exported(model, tmp_path / "made", Wish("onnx", "int8", max_drop=2.0, threads=1),
+    done = exported(model, tmp_path / "made", Wish("onnx", "int8", max_drop=5.0, threads=1),
                     evidence(model, 200, labels=True))
     assert done.tried[0][0] == 0
-    assert any("points of accuracy, more than the 2" in failure for failure in done.tried[0][1])
+    assert any("points of accuracy, more than the 5" in failure for failure in done.tried[0][1])
     assert done.manifest.float_blocks == (2,)
     found = done.manifest.verification
     assert found is not None
     assert found.accuracy_drop is not None
-    assert found.accuracy_drop <= 2
+    assert found.accuracy_drop <= 5
     assert found.fp32_latency_ms is not None  # so small a network may be slower in int8, and is refused then
     assert (done.folder is None) == any("slower than fp32" in failure for failure in found.failures)
 

@@ -16,8 +16,8 @@ def test_a_trained_network_keeps_its_answers_and_loses_less_than_by_another_tool
     for package in ("allmlp_native", "onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(package)
     subprocess.run([sys.executable, str(SCRIPT), "--data", "digits", "--families", "mixer", "--seeds", "0",
-                    "--epochs", "12", "--only", f"allmlp,{PEER}", "--runs", str(tmp_path), "--csv", str(tmp_path / "rows.csv")],
-                   check=True, stdout=subprocess.DEVNULL)  # fmt: skip
+                    "--epochs", "12", "--only", f"allmlp,{PEER}", "--runs", str(tmp_path), "--csv",
+                    str(tmp_path / "rows.csv")], check=True, stdout=subprocess.DEVNULL)  # fmt: skip
     with (tmp_path / "rows.csv").open(newline="") as file:
         rows = {(row["weights"], row["contender"], row["precision"]): row for row in csv.DictReader(file)}
     assert len(rows) == 8

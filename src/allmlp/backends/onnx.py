@@ -71,7 +71,7 @@ def _int8_graph(model: "Model", calibration: np.ndarray, float_blocks: frozenset
     from allmlp.quantize.calibrate import BEST
     from allmlp.quantize.network import quantise
 
-    int8 = quantise(model, calibration, choices or BEST)
+    int8 = quantise(model, calibration, choices or BEST, float_blocks)
     blocks = zip(int8.parts.blocks, int8.blocks, strict=True)
     return write_graph(int8.parts, [exact if number in float_blocks else quantised
                                     for number, (exact, quantised) in enumerate(blocks)], int8.stem)

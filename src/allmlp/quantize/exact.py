@@ -3,7 +3,7 @@
 import numpy as np
 
 from allmlp.quantize.arithmetic import Floats, normalise
-from allmlp.quantize.parts import GMLPParts, Linear, MixerParts, Parts, ResMLPParts
+from allmlp.quantize.parts import BlockParts, GMLPParts, Linear, MixerParts, Parts, ResMLPParts
 from allmlp.quantize.tables import gelu
 
 
@@ -42,6 +42,10 @@ def gated(x_NSC: Floats, block: GMLPParts) -> Floats:
     carrier, gate = (activate(linear(normed, layer), block.gelu) for layer in (block.carrier, block.gate))
     gates = turned(linear(turned(normalise(gate, block.norm2)), block.tokens))
     return x_NSC + linear(carrier * gates, block.out)
+
+
+def run_block(x_NSC: Floats, block: BlockParts) -> Floats:
+    return gated(x_NSC, block) if isinstance(block, GMLPParts) else mix_channels(mix_tokens(x_NSC, block), block)
 
 
 def answer(x_NSC: Floats, parts: Parts) -> Floats:

@@ -1,5 +1,6 @@
 """A network in int8, block after block, each fitted to what the blocks before it give."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,7 @@ from allmlp.models.model import Model
 from allmlp.quantize.arithmetic import Int8Linear, apply, approximate_sums
 from allmlp.quantize.calibrate import BEST, Choices, calibrate
 from allmlp.quantize.exact import linear as exact_linear
+from allmlp.quantize.exact import run_block
 from allmlp.quantize.int8 import Int8Block, Sample, fitted, linear, quantise_for
 from allmlp.quantize.parts import PIXEL_CENTRE, Parts, take_apart
 
@@ -23,8 +25,11 @@ class Int8Network:
     blocks: tuple[Int8Block, ...]
 
 
-def quantise(model: Model, images: np.ndarray, choices: Choices = BEST) -> Int8Network:
+def quantise(model: Model, images: np.ndarray, choices: Choices = BEST, float_blocks: Collection[int] = ()
+             ) -> Int8Network:
     """`model` in int8 for images like `images`, uint8 `(N, H, W, 3)` of the training set.
+
+    `float_blocks`: blocks, by number, that will run in float, so that those behind them are not fitted to their int8.
 
     Raises `BadData` for none, `BadSetting` for a network that has no int8 of ours.
     """
@@ -39,7 +44,10 @@ def quantise(model: Model, images: np.ndarray, choices: Choices = BEST) -> Int8N
         stem = fitted(parts.stem, 1.0, PIXEL_CENTRE, pixels, exact)
         sample = Sample(exact, apply(pixels, stem, approximate_sums))
     blocks = []
-    for block, of_block in zip(parts.blocks, ranges, strict=True):
-        quantised, sample = quantise_for(block, of_block, choices, sample)
+    for number, (block, of_block) in enumerate(zip(parts.blocks, ranges, strict=True)):
+        quantised, behind = quantise_for(block, of_block, choices, sample)
+        if sample is not None and number in float_blocks:
+            behind = Sample(run_block(sample.exact, block), run_block(sample.quantised, block))
         blocks.append(quantised)
+        sample = behind
     return Int8Network(parts, stem, tuple(blocks))
