@@ -169,7 +169,8 @@ def parser() -> Parser:
     export.add_argument("model", metavar="MODEL", help="weights file, run folder, published name, Hub id")
     export.add_argument("--to", required=True,
                         choices=("native", "onnx", "openvino", "executorch", "pt2", "timm", "browser"))
-    export.add_argument("--precision", choices=("fp32", "bf16", "int8"), default="fp32", help="(default: fp32)")
+    export.add_argument("--precision", choices=("fp32", "bf16", "int8", "auto"), default="fp32",
+                        help="auto: the fastest within --max-drop (default: fp32)")
     export.add_argument("--quantiser", metavar="NAME",
                         help="who finds int8's scales: ours, ort, nncf, xnnpack (default: by the runtime)")
     export.add_argument("--max-drop", type=float, metavar="POINTS",
@@ -180,6 +181,11 @@ def parser() -> Parser:
     export.add_argument("--runtime", metavar="DIR",
                         help="browser: an unpacked npm package onnxruntime-web (default: npm fetches it once)")
     export.add_argument("--calibration-images", type=positive, default=64, metavar="N", help="(default: 64)")
+    export.add_argument("--calibration", choices=("minmax", "percentile", "mse"),
+                        help="our int8: the ranges of activations (default: mse, the least loss)")
+    export.add_argument("--migrate", type=float, metavar="ALPHA",
+                        help="our int8: how far scales move from channels into weights, 0 to 1 (default: 0.5)")
+    export.add_argument("--sensitivity", action="store_true", help="what our int8 costs each layer alone")
     export.add_argument("--output", metavar="DIR", help="(default: exports/NAME-RUNTIME-PRECISION)")
     export.add_argument("--overwrite", action="store_true", help="replace an export in --output")
     export.add_argument("--threads", type=positive, help="CPU threads to compare with (default: all)")

@@ -20,9 +20,7 @@ from allmlp.models.layers import IdentityConfig, LayerNormConfig
 from allmlp.models.model import Model
 from allmlp.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from allmlp.quantize import reference
-from allmlp.quantize.calibrate import calibrate
-from allmlp.quantize.int8 import quantise_block
-from allmlp.quantize.parts import take_apart
+from allmlp.quantize.network import quantise
 from allmlp.testing import randomise
 
 allmlp_native = pytest.importorskip("allmlp_native", reason="the engine is not built: make native")
@@ -77,10 +75,8 @@ def test_int8_is_the_reference_on_every_level(name: str, tmp_path: Path):
     model = network(name, width=48)
     images, calibration = pictures(model, 4), pictures(model, 20, seed=1)
     native.export(model, tmp_path / "m", "int8", calibration)
-    parts = take_apart(model)
-    blocks = tuple(quantise_block(block, ranges)
-                   for block, ranges in zip(parts.blocks, calibrate(model, calibration), strict=True))
-    exact = reference.logits(parts, blocks, images)
+    int8 = quantise(model, calibration)
+    exact = reference.logits(int8.parts, int8.blocks, images, int8.stem)
     for level in LEVELS:
         # All whole numbers are the same; LayerNorm's sums come in another order, and seldom a byte falls otherwise.
         assert error(native.load(tmp_path / "m", 1, level)(images), exact) < 5e-3, level

@@ -13,9 +13,8 @@ from allmlp.models.blocks import GMLPConfig, MixerConfig, ResMLPConfig
 from allmlp.models.config import ModelConfig
 from allmlp.models.model import Model
 from allmlp.quantize import reference
-from allmlp.quantize.calibrate import calibrate
-from allmlp.quantize.int8 import Int8Linear, quantise_block
-from allmlp.quantize.parts import take_apart
+from allmlp.quantize.int8 import Int8Linear
+from allmlp.quantize.network import quantise
 from allmlp.testing import randomise
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'allmlp[export]'")
@@ -88,10 +87,8 @@ def test_gelu_is_the_table_at_every_index_and_beyond():
 @pytest.mark.parametrize("name", BLOCKS)
 def test_int8_is_the_reference(name: str, tmp_path: Path):
     model, images, calibration = network(name), pictures(5), pictures(20, seed=1)
-    parts = take_apart(model)
-    blocks = tuple(quantise_block(block, ranges)
-                   for block, ranges in zip(parts.blocks, calibrate(model, calibration), strict=True))
-    exact = reference.logits(parts, blocks, images)
+    int8 = quantise(model, calibration)
+    exact = reference.logits(int8.parts, int8.blocks, images, int8.stem)
     got = loaded(model, tmp_path / "m.onnx", precision="int8", calibration=calibration, quantiser="ours")(images)
     # Whole numbers are the same; LayerNorm's sums come in another order, and seldom a byte falls otherwise.
     assert np.abs(got - exact).max() / exact.std() < 5e-3

@@ -45,10 +45,24 @@ def test_int8_worse_than_asked_is_refused_with_exit_code_1(cli, trained: Path, t
     assert not (tmp_path / "int8").exists()
 
 
+def test_what_int8_costs_each_layer_is_printed_worst_first(cli, trained: Path, tmp_path: Path):
+    code, out, _ = cli("export", trained, "--to", "onnx", "--precision", "int8", "--sensitivity", "--threads", 1,
+                       "--calibration", "percentile", "--output", tmp_path / "int8", "--images", 20)
+    assert code == 0
+    table = [line.split() for line in out.splitlines() if line.startswith(("stem", "blocks."))]
+    assert len(table) > 2
+    costs = [float(row[1]) for row in table]
+    assert costs == sorted(costs, reverse=True)
+    assert all(row[2] == "%" for row in table)
+
+
 @pytest.mark.parametrize("arguments,message", [
     (("--to", "onnx", "--precision", "bf16"), "onnx has fp32, int8"),
     (("--to", "onnx", "--precision", "int8", "--quantiser", "nncf"), "ours, ort"),
     (("--to", "onxx"), "invalid choice"),
+    (("--to", "onnx", "--precision", "auto"), "give --max-drop"),
+    (("--to", "onnx", "--precision", "int8", "--migrate", "2"), "migrate 2; accepted: 0 to 1"),
+    (("--to", "onnx", "--calibration", "mse"), "about our own int8, not onnx fp32"),
 ])  # fmt: skip
 def test_what_cannot_be_exported_is_one_line_and_exit_code_2(cli, trained: Path, arguments: tuple, message: str):
     code, _, err = cli("export", trained, *arguments)

@@ -7,28 +7,19 @@ import pytest
 import torch
 
 from allmlp.backends.pytorch import PyTorchPredictor
-from allmlp.errors import BadData
+from allmlp.errors import BadData, BadSetting
 from allmlp.models.blocks import GMLPConfig, MixerConfig, ResMLPConfig
 from allmlp.models.config import ModelConfig
 from allmlp.models.fold import fold
 from allmlp.models.model import Model
 from allmlp.preprocess import to_network_input
 from allmlp.quantize import reference
-from allmlp.quantize.calibrate import calibrate
-from allmlp.quantize.int8 import (
-    LOWEST,
-    MIDDLE,
-    gelu,
-    gelu_table,
-    index_range,
-    linear,
-    migrate,
-    operand,
-    quantise_block,
-    quantise_weight,
-)
-from allmlp.quantize.parts import Linear, Norm, take_apart
+from allmlp.quantize.calibrate import BEST, Choices, calibrate
+from allmlp.quantize.int8 import MIDDLE, fitted, linear, migrate, operand, quantise_weight
+from allmlp.quantize.network import quantise
+from allmlp.quantize.parts import Linear, Norm
 from allmlp.quantize.sensitivity import sensitivity
+from allmlp.quantize.tables import LOWEST, gelu, gelu_table, index_range
 from allmlp.testing import randomise
 
 BLOCKS: dict[str, Any] = {
@@ -49,13 +40,12 @@ def pictures(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, 12, 16, 3), dtype=np.uint8)
 
 
-def int8_error(model: Model, images: np.ndarray, calibration: np.ndarray) -> float:
+def int8_error(model: Model, images: np.ndarray, calibration: np.ndarray, choices: Choices = BEST) -> float:
     """Root mean square error of int8 logits over the deviation of the exact ones."""
-    parts = take_apart(model)
-    blocks = tuple(quantise_block(block, ranges)
-                   for block, ranges in zip(parts.blocks, calibrate(model, calibration), strict=True))
+    int8 = quantise(model, calibration, choices)
     exact = PyTorchPredictor(model)(images)
-    return float(np.sqrt(np.square(reference.logits(parts, blocks, images) - exact).mean()) / exact.std())
+    difference = reference.logits(int8.parts, int8.blocks, images, int8.stem) - exact
+    return float(np.sqrt(np.square(difference).mean()) / exact.std())
 
 
 def test_a_weight_is_kept_to_half_a_step_of_its_own_output():
@@ -112,30 +102,71 @@ def test_sums_are_exact_integers():
     assert reference.accumulate(bytes_, layer).tolist() == expected
 
 
+@pytest.mark.parametrize("choices", [Choices("minmax", 0.5, fit=False), Choices("percentile", 0.0), BEST], ids=str)
 @pytest.mark.parametrize("name", BLOCKS)
-def test_int8_logits_are_close_to_the_exact_ones(name: str):
+def test_int8_logits_are_close_to_the_exact_ones(name: str, choices: Choices):
     model = network(name)
-    assert int8_error(model, pictures(8), pictures(64, seed=1)) < 0.03
+    assert int8_error(model, pictures(8), pictures(64, seed=1), choices) < 0.03
+
+
+def test_weights_rounded_for_their_sums_lose_less_on_operands_not_seen():
+    random = np.random.default_rng(0)
+    mixing = random.standard_normal((40, 40))  # inputs that know of each other, as activations do
+    seen, others = (np.clip(np.rint(random.standard_normal((600, 40)) @ mixing * 4 + 128), 0, 255).astype(np.uint8)
+                    for _ in range(2))
+    layer = Linear(random.standard_normal((30, 40)) * 0.05, random.standard_normal(30))
+
+    def exact(operands: np.ndarray) -> np.ndarray:
+        return (operands.astype(np.float64) - MIDDLE) @ layer.weight.T + layer.bias
+
+    nearest, fit = linear(layer, 1.0, MIDDLE), fitted(layer, 1.0, MIDDLE, seen, exact(seen))
+    assert np.array_equal(nearest.scale, fit.scale)
+    losses = [np.square(reference.apply(others, one) - exact(others)).mean() for one in (nearest, fit)]
+    assert losses[1] < 0.8 * losses[0]
+
+
+def test_a_layer_gives_on_average_what_it_gave_before():
+    random = np.random.default_rng(0)
+    operands = random.integers(0, 256, (500, 20)).astype(np.uint8)
+    layer = Linear(random.standard_normal((6, 20)), np.zeros(6))
+    wanted = (operands.astype(np.float32) - MIDDLE) @ layer.weight.T.astype(np.float32) + 7
+    got = reference.apply(operands, fitted(layer, 1.0, MIDDLE, operands, wanted))
+    assert np.allclose(got.mean(0), wanted.mean(0), atol=1e-3)
 
 
 def test_ranges_are_those_of_the_activations():
     model, images = network(), pictures(20)
-    ranges = calibrate(model, images, percentile=100)
+    ranges = calibrate(model, images, Choices("minmax"))
     folded = fold(model)
     names = ["blocks.1.norm1", "blocks.1.mlp_tokens.fc1", "blocks.1.norm2", "blocks.1.mlp_channels.fc1"]
     with torch.no_grad():
         _, inside = folded.forward_intermediates(to_network_input(images, model.preprocess), names)
     norm1, tokens, norm2, channels = (inside[name].numpy() for name in names)
     assert np.allclose(ranges[1].tokens_in, np.abs(norm1).max((0, 1)), rtol=1e-5)
-    assert np.allclose(ranges[1].channels_in, np.abs(norm2).max((0, 1)), rtol=1e-5)
+    low, high = norm2.min((0, 1)), norm2.max((0, 1))
+    assert np.allclose(ranges[1].channels_in, (high - low) / 2, rtol=1e-5)
+    assert np.allclose(ranges[1].channels_centre, (high + low) / 2, rtol=1e-4, atol=1e-6)
+    assert not np.any(ranges[1].tokens_centre)  # a Mixer's token mixing has no place for one
     assert np.allclose(ranges[1].tokens_hidden, (tokens.min(), tokens.max()), rtol=1e-5)
     assert np.allclose(ranges[1].channels_hidden, (channels.min(), channels.max()), rtol=1e-5)
 
 
-def test_a_percentile_cuts_what_is_seen_once():
-    model, images = network(), pictures(16)
-    whole, cut = (calibrate(model, images, percentile)[0].channels_hidden for percentile in (100, 99))
-    assert whole[0] < cut[0] < cut[1] < whole[1]
+def test_a_value_seen_once_is_cut_by_percentile_and_by_mse_but_not_by_minmax():
+    model = network()
+    images = pictures(200)
+    with torch.no_grad():  # one hidden unit that is seldom far beyond the others
+        model.blocks[0].get_parameter("mlp_channels.fc1.weight")[0] *= 8
+    whole, percentile, mse = (calibrate(model, images, Choices(name))[0].channels_hidden
+                              for name in ("minmax", "percentile", "mse"))
+    assert percentile[1] < whole[1]
+    assert mse[1] < whole[1]
+
+
+@pytest.mark.parametrize("wrong,message", [({"calibration": "entropy"}, "accepted: minmax, percentile, mse"),
+                                           ({"migrate": 1.5}, "migrate 1.5; accepted: 0 to 1")])
+def test_choices_that_there_are_not_are_refused(wrong: dict[str, Any], message: str):
+    with pytest.raises(BadSetting, match=message):
+        Choices(**wrong)
 
 
 def test_calibration_needs_images():
@@ -155,12 +186,25 @@ def test_a_channel_that_is_a_hundred_times_larger_costs_the_others_nothing():
     assert int8_error(model, images, calibration) < 1.2 * before
 
 
-def test_the_block_that_int8_hurts_most_is_found():
+def test_a_channel_far_from_zero_costs_the_others_nothing():
+    model = network("mixer")
+    images, calibration = pictures(16), pictures(64, seed=1)
+    before = int8_error(model, images, calibration)
+    with torch.no_grad():  # the same function: what the norm adds, the layer behind it takes away
+        for block in model.blocks:
+            block.get_parameter("norm2.bias")[5] += 50
+            behind = block.get_parameter("mlp_channels.fc1.weight")[:, 5]
+            block.get_parameter("mlp_channels.fc1.bias").sub_(50 * behind)
+    assert int8_error(model, images, calibration) < 1.2 * before
+
+
+def test_the_layer_that_int8_hurts_most_is_found():
     model = network(depth=4)
     with torch.no_grad():  # one hidden unit far outside the others' range takes their precision
         model.blocks[2].get_parameter("mlp_channels.fc1.bias")[0] = 300
         model.blocks[2].get_parameter("mlp_channels.fc2.weight")[:, 0] = 0
-    costs = sensitivity(model, calibrate(model, pictures(64, seed=1), percentile=100), pictures(8))
-    assert len(costs) == 4
-    assert int(np.argmax(costs)) == 2
-    assert all(0 < cost < 1 for cost in costs)
+    found = sensitivity(quantise(model, pictures(64, seed=1), Choices("minmax", fit=False)), pictures(8))
+    assert [row.layer for row in found[:3]] == ["stem", "blocks.0.tokens", "blocks.0.channels"]
+    assert len(found) == 9
+    assert max(found, key=lambda row: row.rms_error).layer == "blocks.2.channels"
+    assert all(0 < row.rms_error < 1 and 0 <= row.top1_agreement_percent <= 100 for row in found)

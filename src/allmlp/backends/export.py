@@ -19,18 +19,25 @@ from allmlp.backends.packages import need, version
 from allmlp.backends.verify import Evidence, verify
 from allmlp.errors import BadSetting, CannotWrite
 from allmlp.models.model import Model
+from allmlp.quantize.calibrate import BEST, Choices
+from allmlp.quantize.layer_cost import LayerCost
+
+COST_IMAGES = 32  # of the calibration images, for what int8 costs each layer
 
 
 @dataclass(frozen=True)
 class Wish:
     """What is asked for. `quantiser`: None for the backend's first. `max_drop`: of accuracy, in points; with it, int8
-    and bf16 have to be no slower than the same backend in fp32 too."""
+    and bf16 have to be no slower than the same backend in fp32 too. `choices`: how our int8 finds its ranges (None: as
+    it is best). `sensitivity`: find out what our int8 costs each layer."""
 
     backend: str
     precision: Precision = "fp32"
     quantiser: str | None = None
     max_drop: float | None = None
     threads: int | None = None
+    choices: Choices | None = None
+    sensitivity: bool = False
 
     def checked(self) -> tuple[Backend, str | None]:
         """The backend and who quantises. Raises `BadSetting`, and `MissingPackage` for what running it needs."""
@@ -43,8 +50,12 @@ class Wish:
             accepted = ", ".join(backend.quantisers) or "none"
             raise BadSetting(f"quantiser {self.quantiser!r}: for {self.backend} in {self.precision}; accepted with "
                              f"--precision int8: {accepted}")
+        quantiser = (self.quantiser or backend.quantisers[0]) if self.precision == "int8" else None
+        if quantiser != "ours" and (self.choices is not None or self.sensitivity):
+            raise BadSetting(f"calibration, migrate and sensitivity are about our own int8, not {self.backend} "
+                             f"{quantiser or self.precision}; use --to native or onnx, --precision int8")
         need(*backend.packages)
-        return backend, (self.quantiser or backend.quantisers[0]) if self.precision == "int8" else None
+        return backend, quantiser
 
 
 @dataclass(frozen=True)
@@ -76,24 +87,31 @@ def export(model: Model, folder: str | os.PathLike, wish: Wish, evidence: Eviden
     if wish.max_drop is not None and evidence.labels is None:
         raise BadSetting("a largest drop of accuracy needs images with labels of the network's classes; give --data")
     target = Path(folder)
-    _check_place(target, overwrite)
+    check_place(target, overwrite)
     tried: list[tuple[int, tuple[str, ...]]] = []
     manifest, notes = None, ()
+    costs: tuple[LayerCost, ...] = ()
+    if quantiser == "ours" and (wish.sensitivity or (backend.mixes and wish.max_drop is not None)):
+        from allmlp.quantize.network import quantise
+        from allmlp.quantize.sensitivity import sensitivity
+
+        assert calibration is not None
+        costs = sensitivity(quantise(model, calibration, wish.choices or BEST), calibration[:COST_IMAGES])
     with tempfile.TemporaryDirectory() as beside:
         fp32 = None
         if wish.max_drop is not None and wish.precision != "fp32":
             fp32 = Path(beside, "fp32")
             _write(model, fp32, backend, Wish(wish.backend), None, None, (), origin)
-        for blocks in _attempts(model, backend, quantiser, wish, calibration):
+        for blocks in _attempts(model.config.depth, backend.mixes and wish.max_drop is not None, costs):
             made = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
             try:
                 manifest, notes = _write(model, made, backend, wish, quantiser, calibration, blocks, origin)
                 found = verify(made, evidence, backend.limits[wish.precision], threads=wish.threads,
                                max_drop=wish.max_drop, fp32=fp32)
-                manifest = manifest.with_(verification=found)
+                manifest = manifest.with_(verification=found, sensitivity=costs)
                 if found.passed:
                     manifests.write(made, manifest)
-                    _put(made, target)
+                    put(made, target)
                     return Exported(manifest, target, notes, tuple(tried))
                 tried.append((len(blocks), found.failures))
             finally:
@@ -129,12 +147,16 @@ def _write(model: Model, folder: Path, backend: Backend, wish: Wish, quantiser: 
         folder.mkdir(parents=True)
     except OSError as error:
         raise CannotWrite(f"{folder.parent}: no folder can be made here: {error.strerror}") from None
-    mixed: dict[str, Any] = {"float_blocks": blocks} if blocks else {}
+    more: dict[str, Any] = {"float_blocks": blocks} if blocks else {}
+    choices = None
+    if quantiser == "ours":
+        choices = more["choices"] = wish.choices or BEST
     notes = backend.load_module().export(model, folder / backend.file, wish.precision, calibration=calibration,
-                                         quantiser=quantiser, **mixed)
+                                         quantiser=quantiser, **more)
     packages = ("torch", "numpy", *backend.packages)
     manifest = Manifest(
         backend=wish.backend, precision=wish.precision, quantiser=quantiser, float_blocks=tuple(blocks),
+        calibration=choices and choices.calibration, migrate=choices and choices.migrate,
         preprocess=model.preprocess, num_classes=model.num_classes, classes=model.classes, output=model.output,
         origin=dict(origin or {}), files=manifests.digests(folder),
         versions={"allmlp": allmlp.__version__, **{name: number for name in packages if (number := version(name))}},
@@ -143,24 +165,21 @@ def _write(model: Model, folder: Path, backend: Backend, wish: Wish, quantiser: 
     return manifest, tuple(notes or ())
 
 
-def _attempts(model: Model, backend: Backend, quantiser: str | None, wish: Wish,
-              calibration: np.ndarray | None) -> Iterator[tuple[int, ...]]:
+def _attempts(depth: int, mixes: bool, costs: tuple[LayerCost, ...]) -> Iterator[tuple[int, ...]]:
     """Which blocks to leave in float: none, then the most sensitive one, two, four, …, as long as some are int8."""
     yield ()
-    if not (backend.mixes and quantiser == "ours" and wish.max_drop is not None and calibration is not None):
+    if not mixes or not costs:
         return
-    from allmlp.quantize.calibrate import calibrate
-    from allmlp.quantize.sensitivity import sensitivity
+    from allmlp.quantize.sensitivity import worst_blocks
 
-    costs = sensitivity(model, calibrate(model, calibration), calibration[:8])
-    worst_first = [int(block) for block in np.argsort(costs)[::-1]]
-    count = 1
-    while count < model.config.depth:
+    worst_first, count = worst_blocks(costs), 1
+    while count < depth:
         yield tuple(sorted(worst_first[:count]))
         count *= 2
 
 
-def _check_place(target: Path, overwrite: bool) -> None:
+def check_place(target: Path, overwrite: bool) -> None:
+    """Raises `CannotWrite` where an export must not be put."""
     if not target.exists():
         return
     if not overwrite:
@@ -169,7 +188,7 @@ def _check_place(target: Path, overwrite: bool) -> None:
         raise CannotWrite(f"{target}: no exported folder, so not replaced; choose another --output")
 
 
-def _put(made: Path, target: Path) -> None:
+def put(made: Path, target: Path) -> None:
     """Rename, after what stood there is out of the way."""
     old = made.with_suffix(".old")
     try:

@@ -19,6 +19,7 @@ import pydantic
 from allmlp.errors import AllMLPError, BadCheckpoint, printable
 from allmlp.files import open_regular, refuse_link_out, write_text_atomically
 from allmlp.preprocess import Preprocess
+from allmlp.quantize.layer_cost import LayerCost
 from allmlp.values import Value
 
 NAME = "manifest.json"
@@ -67,14 +68,20 @@ class Verification(Value):
 
 
 class Manifest(Value):
-    """`backend`: a name of `backends.BACKENDS`. `quantiser`: who chose the scales of int8. `float_blocks`: blocks that
-    int8 hurt too much, and which stayed in float. `origin`: plain values, such as the digest of the checkpoint."""
+    """`backend`: a name of `backends.BACKENDS`. `quantiser`: who chose the scales of int8. `calibration`, `migrate`:
+    how, where that is our own. `sensitivity`: what int8 costs each layer, where that was asked for. `float_blocks`:
+    blocks that int8 hurt too much, and which stayed in float. `chosen`: with precision `auto`, what was chosen and why,
+    a line for each precision. `origin`: plain values, such as the digest of the checkpoint."""
 
     format: Literal[1] = 1
     backend: str
     precision: Precision
     quantiser: str | None = None
+    calibration: str | None = None
+    migrate: float | None = None
+    sensitivity: tuple[LayerCost, ...] = ()
     float_blocks: tuple[int, ...] = ()
+    chosen: tuple[str, ...] = ()
     preprocess: Preprocess
     num_classes: int = pydantic.Field(ge=1, le=MAX_CLASSES)
     classes: tuple[str, ...] | None = None

@@ -17,6 +17,7 @@ from allmlp.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from allmlp.models.model import Model
+    from allmlp.quantize.calibrate import Choices
 
 MAGIC = b"ALLMLPN\n"  # how a model file begins
 
@@ -36,35 +37,36 @@ def is_model_file(path: str | os.PathLike) -> bool:
 
 def export(
     model: "Model", path: str | os.PathLike, precision: Precision = "fp32", calibration: np.ndarray | None = None,
-    quantiser: str | None = "ours",
+    quantiser: str | None = "ours", choices: "Choices | None" = None,
 ) -> None:
     """Write `model` as one file for the engine: weights, preprocessing, class names.
 
     `calibration`: for int8, images of the training set, uint8 `(N, H, W, 3)` of the network's size; 64 are enough.
-    `quantiser`: there is one.
+    `quantiser`: there is one. `choices`: how it finds ranges (None: as it is best).
     Raises `BadSetting` for a network that the engine can't run, by name, and `CannotWrite`.
     """
     from allmlp.backends.native_file import write
-    from allmlp.quantize.calibrate import calibrate
-    from allmlp.quantize.int8 import quantise_block
+    from allmlp.quantize.calibrate import BEST
+    from allmlp.quantize.network import quantise
     from allmlp.quantize.parts import take_apart
 
     if precision not in PRECISIONS:
         raise BadSetting(f"precision {precision!r}; accepted: {', '.join(PRECISIONS)}")
-    parts = take_apart(model)
     int8 = None
     if precision == "int8":
         if calibration is None:
             raise BadSetting("precision 'int8' needs images of the training set to find its ranges; give calibration=")
-        ranges = calibrate(model, calibration)
-        int8 = tuple(quantise_block(block, of_block) for block, of_block in zip(parts.blocks, ranges, strict=True))
+        int8 = quantise(model, calibration, choices or BEST)
     about = {
         "allmlp": allmlp.__version__,
         "preprocess": json.loads(model.preprocess.to_json()),
         "classes": None if model.classes is None else list(model.classes),
         "output": model.output,
     }
-    write(path, parts, precision, about, int8)
+    if int8 is None:
+        write(path, take_apart(model), precision, about)
+    else:
+        write(path, int8.parts, precision, about, int8.blocks, int8.stem)
 
 
 def engine() -> Any:

@@ -26,9 +26,11 @@ FAMILIES = {MixerParts: 0, ResMLPParts: 1, GMLPParts: 2}
 
 
 def write(path: str | os.PathLike, parts: Parts, precision: Precision, about: Mapping[str, Any],
-          int8: tuple[Int8Block, ...] | None = None) -> None:
-    """Write a model file, atomically. `int8`: the blocks, for that precision. Raises `CannotWrite`."""
-    tensors = list(_tensors(parts, precision, int8))
+          int8: tuple[Int8Block, ...] | None = None, stem: Int8Linear | None = None) -> None:
+    """Write a model file, atomically. `int8`: the blocks, for that precision; `stem`: None rounds it to nearest.
+
+    Raises `CannotWrite`."""
+    tensors = list(_tensors(parts, precision, int8, stem))
     headers = [_block_header(parts, number, int8) for number in range(len(parts.blocks))]
     description = json.dumps(about, ensure_ascii=False).encode()
     offset = HEADER.size + BLOCK.size * len(headers) + ENTRY.size * len(tensors)
@@ -108,13 +110,14 @@ def _norm(norm: Norm) -> Iterator[np.ndarray]:
     yield _float(norm.shift)
 
 
-def _tensors(parts: Parts, precision: Precision, int8: tuple[Int8Block, ...] | None) -> Iterator[np.ndarray]:
+def _tensors(parts: Parts, precision: Precision, int8: tuple[Int8Block, ...] | None,
+             stem: Int8Linear | None) -> Iterator[np.ndarray]:
     if int8 is None:
         yield from _linear(parts.stem, precision)
         for block in parts.blocks:
             yield from _block(block, precision)
     else:
-        yield from _int8_linear(linear(parts.stem, 1.0, PIXEL_CENTRE))
+        yield from _int8_linear(stem or linear(parts.stem, 1.0, PIXEL_CENTRE))
         for block in int8:
             yield from _int8_block(block)
     yield from _norm(parts.norm)

@@ -24,22 +24,25 @@ from allmlp.files import open_regular, write_bytes_atomically
 
 if TYPE_CHECKING:
     from allmlp.models.model import Model
+    from allmlp.quantize.calibrate import Choices
 
 MOST_BYTES = (2 << 30) - (1 << 20)  # protobuf's limit for one file
 
 
 def export(model: "Model", path: Path, precision: Precision = "fp32", calibration: np.ndarray | None = None,
-           quantiser: str | None = None, float_blocks: Sequence[int] = ()) -> None:
+           quantiser: str | None = None, float_blocks: Sequence[int] = (),
+           choices: "Choices | None" = None) -> None:
     """Write `model` as an ONNX file. `calibration`: for int8, training images uint8 `(N, H, W, 3)` of its size.
 
-    `float_blocks`: blocks, by number, that our int8 leaves in float. Raises `BadSetting`, `MissingPackage`.
+    `float_blocks`: blocks, by number, that our int8 leaves in float. `choices`: how our int8
+    finds its ranges. Raises `BadSetting`, `MissingPackage`.
     """
     size = sum(parameter.numel() for parameter in model.parameters()) * (1 if precision == "int8" else 4)
     if size > MOST_BYTES:
         raise BadSetting(f"an ONNX file holds 2 GB at most, and this network takes {size / 2**30:.1f} GiB")
     if precision == "int8" and quantiser == "ours":
         assert calibration is not None
-        proto = _int8_graph(model, calibration, frozenset(float_blocks))
+        proto = _int8_graph(model, calibration, frozenset(float_blocks), choices)
     else:
         proto = _float_graph(model) if precision == "fp32" else _by_pytorch(model)
         if precision == "int8":
@@ -62,17 +65,16 @@ def _float_graph(model: "Model") -> Any:
     return write_graph(parts, parts.blocks)
 
 
-def _int8_graph(model: "Model", calibration: np.ndarray, float_blocks: frozenset[int]) -> Any:
+def _int8_graph(model: "Model", calibration: np.ndarray, float_blocks: frozenset[int],
+                choices: "Choices | None") -> Any:
     from allmlp.backends.onnx_graph import write_graph
-    from allmlp.quantize.calibrate import calibrate
-    from allmlp.quantize.int8 import quantise_block
-    from allmlp.quantize.parts import take_apart
+    from allmlp.quantize.calibrate import BEST
+    from allmlp.quantize.network import quantise
 
-    parts = take_apart(model)
-    return write_graph(parts, [
-        block if number in float_blocks else quantise_block(block, ranges)
-        for number, (block, ranges) in enumerate(zip(parts.blocks, calibrate(model, calibration), strict=True))
-    ])
+    int8 = quantise(model, calibration, choices or BEST, float_blocks)
+    blocks = zip(int8.parts.blocks, int8.blocks, strict=True)
+    return write_graph(int8.parts, [exact if number in float_blocks else quantised
+                                    for number, (exact, quantised) in enumerate(blocks)], int8.stem)
 
 
 def _by_pytorch(model: "Model") -> Any:

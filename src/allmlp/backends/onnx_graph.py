@@ -45,15 +45,16 @@ class Graph:
         return name
 
 
-def write_graph(parts: Parts, blocks: Sequence[BlockParts | Int8Block]) -> Any:
-    """The model: uint8 `images` (N, H, W, 3) to float32 `logits` (N, K). With any block in int8, the stem is too."""
+def write_graph(parts: Parts, blocks: Sequence[BlockParts | Int8Block], stem: Int8Linear | None = None) -> Any:
+    """The model: uint8 `images` (N, H, W, 3) to float32 `logits` (N, K). With any block in int8, the stem is too,
+    `stem` or (None) rounded to nearest."""
     graph = Graph()
     (height, width), (rows, columns) = parts.image_size, parts.patch_size
     grid = np.array([-1, height // rows, rows, width // columns, columns * 3])
     patches = graph("Transpose", graph("Reshape", "images", grid), perm=[0, 1, 3, 2, 4])
     pixels_NSP = graph("Reshape", patches, np.array([-1, parts.tokens, rows * columns * 3]))
     if any(isinstance(block, Int8Block) for block in blocks):
-        x_NSC = _int8(graph, pixels_NSP, linear(parts.stem, 1.0, PIXEL_CENTRE))
+        x_NSC = _int8(graph, pixels_NSP, stem or linear(parts.stem, 1.0, PIXEL_CENTRE))
     else:
         centred = graph("Sub", graph("Cast", pixels_NSP, to=graph.onnx.TensorProto.FLOAT), _float(PIXEL_CENTRE))
         x_NSC = _linear(graph, centred, parts.stem)

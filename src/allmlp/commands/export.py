@@ -10,6 +10,8 @@ import numpy as np
 import torch
 
 from allmlp import checkpoint
+from allmlp.backends import find_backend
+from allmlp.backends.auto import export_auto
 from allmlp.backends.export import Exported, Wish, export
 from allmlp.backends.manifest import Verification, digest
 from allmlp.backends.pytorch import PyTorchPredictor
@@ -21,6 +23,7 @@ from allmlp.errors import AllMLPError, BadData, BadSetting
 from allmlp.evaluate.names import align_labels
 from allmlp.models.model import Model
 from allmlp.preprocess import Preprocess, fit
+from allmlp.quantize.calibrate import BEST, Choices
 from allmlp.train import run_folder
 
 IMAGES = 64  # to compare on, where no accuracy is asked for
@@ -34,20 +37,29 @@ def run(options: argparse.Namespace) -> int:
         from allmlp.web.runtime import runtime_files
 
         runtime_files(options.runtime)  # what is missing is told before anything is done
-    wish = Wish("onnx" if page else options.to, options.precision, options.quantiser, options.max_drop, options.threads)
+    choices = None
+    if options.calibration is not None or options.migrate is not None:
+        choices = Choices(options.calibration or BEST.calibration,
+                          BEST.migrate if options.migrate is None else options.migrate)
+    auto, backend = options.precision == "auto", "onnx" if page else options.to
+    if auto and options.max_drop is None:
+        raise BadSetting("precision 'auto' takes the fastest within an accuracy budget; give --max-drop POINTS")
+    int8 = options.precision == "int8" or (auto and "int8" in find_backend(backend).limits)
+    wish = Wish(backend, "int8" if auto and int8 else "fp32" if auto else options.precision, options.quantiser,
+                options.max_drop, options.threads, choices, options.sensitivity)
     wish.checked()
     model = checkpoint.load_at(options.model, options.image_size)
     data, own = find_data(options)
-    if not own and (options.precision == "int8" or options.max_drop is not None):
+    if not own and (int8 or options.max_drop is not None):
         raise BadSetting("int8 finds its ranges on images that the network was trained on, and a drop of accuracy is "
                          "measured on others like them; give --data")
     calibration = None
-    if options.precision == "int8":
+    if int8:
         calibration = pictures(data.splits["train"], model.preprocess, options.calibration_images)
     count = options.images or (None if options.max_drop is not None else IMAGES)
     seen = evidence(model, data, own, count, options.calibration_images, needs_labels=options.max_drop is not None)
-    done = export(model, options.output or default_folder(options), wish, seen, calibration, origin_of(options.model),
-                  options.overwrite)
+    done = (export_auto if auto else export)(model, options.output or default_folder(options), wish, seen, calibration,
+                                             origin_of(options.model), options.overwrite)
     for note in (*(data.notes if own else ()), *done.notes):
         print(note, file=sys.stderr)
     if page and done.folder:
@@ -147,7 +159,12 @@ def lines(done: Exported) -> list[str]:
     found = manifest.verification
     assert found is not None
     kind = f"{manifest.backend} {manifest.precision}" + (f" ({manifest.quantiser})" if manifest.quantiser else "")
-    text = [f"{blocks} blocks in float: {'; '.join(failures)}" for blocks, failures in done.tried]
+    text = list(manifest.chosen)
+    if manifest.sensitivity:
+        text.append("layer                 error of logits   same class     (that layer alone in int8)")
+        text += [f"{cost.layer:<20} {100 * cost.rms_error:>14.3f} % {cost.top1_agreement_percent:>10.2f} %"
+                 for cost in sorted(manifest.sensitivity, key=lambda cost: -cost.rms_error)]
+    text += [f"{blocks} blocks in float: {'; '.join(failures)}" for blocks, failures in done.tried]
     if manifest.float_blocks:
         text.append(f"left in float: blocks {', '.join(map(str, manifest.float_blocks))}")
     text += [f"{kind}: {compared(found)}", timed(found)]

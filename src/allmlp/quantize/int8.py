@@ -11,31 +11,31 @@
 - LayerNorm writes `round(y * scale + shift)`, cut to [0, 255]: its own scale and shift with the operand's in them.
 - Residuals, norms and the head are float32.
 
-Scales are moved between norms and the linear layers behind them (SmoothQuant, arXiv 2211.10438, α = 1/2), so that a
-channel with large values costs the others nothing.
+What makes it precise is multiplied out beforehand, so that kernels know nothing of it:
+
+- Scales are moved between norms and the linear layers over channels behind them (SmoothQuant, arXiv 2211.10438), so
+  that a channel with large values costs the others nothing; and each channel's range is centred, what that takes away
+  being a constant in the layer's bias (Outlier Suppression+, arXiv 2304.09145).
+- Token mixing has a scale per channel anyway. Centring would add to each sum what belongs to its token and its channel:
+  ResMLP has a table for that, Mixer and gMLP do not. Scales per token can't be moved at all: what is before is divided
+  by a token's own deviation, which takes them out again.
+- Weights are rounded for sums of real activations (`rounding.py`), and what a layer loses on average over these is
+  added to its shift.
 """
 
-from dataclasses import dataclass
-from math import erf
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from allmlp.quantize.calibrate import BlockRanges
+from allmlp.quantize.arithmetic import Int8Linear, apply, approximate_sums, normalise, to_byte
+from allmlp.quantize.calibrate import BEST, BlockRanges, Choices
+from allmlp.quantize.exact import activate, turned
+from allmlp.quantize.exact import linear as exact_linear
 from allmlp.quantize.parts import BlockParts, GMLPParts, Linear, MixerParts, Norm, ResMLPParts
+from allmlp.quantize.rounding import compensated
+from allmlp.quantize.tables import TINY, gelu_table, index_range
 
 MIDDLE = 128  # the zero point of operands that have both signs
-LOWEST = -4.5  # GELU(-4.5) = -1.5e-5
-TINY = 1e-12  # a range that is nothing
-
-
-@dataclass(frozen=True)
-class Int8Linear:
-    """`weight` int8 (outputs, inputs); `scale` and `shift` float32 (outputs,); `zero_point` of what comes in."""
-
-    weight: np.ndarray
-    scale: np.ndarray
-    shift: np.ndarray
-    zero_point: int
 
 
 @dataclass(frozen=True)
@@ -83,11 +83,12 @@ class Int8GMLP:
 Int8Block = Int8Mixer | Int8ResMLP | Int8GMLP
 
 
-def gelu(x: np.ndarray, kind: str) -> np.ndarray:
-    """GELU in float64."""
-    if kind == "tanh":
-        return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
-    return 0.5 * x * (1 + np.vectorize(erf)(x / np.sqrt(2)))
+@dataclass(frozen=True)
+class Sample:
+    """Tokens (N, S, C) float32 before a block: `exact`, and as they are where all before it is int8."""
+
+    exact: np.ndarray
+    quantised: np.ndarray
 
 
 def quantise_weight(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -102,74 +103,176 @@ def linear(layer: Linear, operand_scale: float, zero_point: int) -> Int8Linear:
     return Int8Linear(weight, (scale * operand_scale).astype(np.float32), layer.bias.astype(np.float32), zero_point)
 
 
+def fitted(layer: Linear, operand_scale: float, zero_point: int, operands: np.ndarray, exact: np.ndarray,
+           column_scale: np.ndarray | float = 1.0) -> Int8Linear:
+    """The same, with weights rounded for `operands`, bytes (…, inputs), and a shift that makes the outputs' mean that
+    of `exact` (…, outputs). `column_scale`: of each row of operands, where they have their own."""
+    nearest = linear(layer, operand_scale, zero_point)
+    numbers = (operands.astype(np.float32) - zero_point) * column_scale
+    weight = compensated(layer.weight, nearest.scale.astype(np.float64) / operand_scale,
+                         numbers.reshape(-1, numbers.shape[-1]))
+    rounded = replace(nearest, weight=weight)
+    outputs = approximate_sums(operands, rounded) * rounded.scale * column_scale + rounded.shift
+    lost = (exact - outputs).reshape(-1, outputs.shape[-1]).mean(0, dtype=np.float64)
+    return replace(rounded, shift=(rounded.shift + lost).astype(np.float32))
+
+
 def to_index(layer: Int8Linear, low: float, high: float) -> Int8Linear:
     """The same layer with outputs from `low` to `high` as indices 0 to 255."""
     step = np.float32((high - low) / 255)
-    return Int8Linear(layer.weight, layer.scale / step, (layer.shift - np.float32(low)) / step, layer.zero_point)
+    return replace(layer, scale=layer.scale / step, shift=(layer.shift - np.float32(low)) / step)
 
 
-def gelu_table(low: float, high: float, kind: str) -> tuple[np.ndarray, float, int]:
-    """For indices of arguments from `low` to `high`: the table, and scale and zero point of what stands in it."""
-    values = gelu(low + np.arange(256) * (high - low) / 255, kind)
-    smallest, largest = min(values.min(), 0.0), max(values.max(), TINY)
-    scale = (largest - smallest) / 255
-    zero_point = int(np.rint(-smallest / scale))
-    return np.clip(np.rint(values / scale) + zero_point, 0, 255).astype(np.uint8), scale, zero_point
+def operand(norm: Norm, scale: np.ndarray | float, centre: np.ndarray | float = 0.0) -> Norm:
+    """The norm that writes bytes: `scale` is what one step of a byte stands for, per channel or for all, and `centre`
+    the number that the middle byte stands for."""
+    return Norm(norm.epsilon, norm.scale / scale, (norm.shift - centre) / scale + MIDDLE)
 
 
-def index_range(low: float, high: float) -> tuple[float, float]:
-    """The part of GELU's arguments that the table covers."""
-    low = min(max(low, LOWEST), -0.5)
-    return low, max(high, 0.5)
-
-
-def operand(norm: Norm, scale: np.ndarray | float) -> Norm:
-    """The norm that writes bytes: `scale` is what one step of a byte stands for, per channel or for all."""
-    return Norm(norm.epsilon, norm.scale / scale, norm.shift / scale + MIDDLE)
-
-
-def migrate(largest: np.ndarray, *layers: Linear) -> tuple[np.ndarray, float, list[Linear]]:
+def migrate(largest: np.ndarray, *layers: Linear, strength: float = 0.5) -> tuple[np.ndarray, float, list[Linear]]:
     """By what to divide each channel of an operand and multiply the weights behind it; the operand's scale then.
 
-    `largest` (C,): the largest magnitude of each channel.
+    `largest` (C,): the largest magnitude of each channel. `strength`: as `Choices.migrate`.
     """
     weights = np.maximum.reduce([np.abs(layer.weight).max(0) for layer in layers])
-    factor = np.sqrt(np.maximum(largest, TINY) / np.maximum(weights, TINY))
+    factor = np.maximum(largest, TINY) ** strength / np.maximum(weights, TINY) ** (1 - strength)
     scale = float(np.max(largest / factor)) / 127
     return factor, max(scale, TINY), [Linear(layer.weight * factor, layer.bias) for layer in layers]
 
 
-def quantise_block(block: BlockParts, ranges: BlockRanges) -> Int8Block:
-    """A block in int8, for activations of the given ranges."""
+def quantise_block(block: BlockParts, ranges: BlockRanges, choices: Choices = BEST) -> Int8Block:
+    """A block in int8, for activations of the given ranges; weights rounded to nearest."""
+    return quantise_for(block, ranges, choices, None)[0]
+
+
+def quantise_for(block: BlockParts, ranges: BlockRanges, choices: Choices, sample: Sample | None
+                 ) -> tuple[Int8Block, Sample | None]:
+    """A block in int8, fitted to `sample` where there is one; and the sample behind the block."""
     if isinstance(block, GMLPParts):
-        return _gmlp(block, ranges)
+        return _gmlp(block, ranges, choices, sample)
+    if isinstance(block, ResMLPParts):
+        return _resmlp(block, ranges, choices, sample)
+    return _mixer(block, ranges, choices, sample)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a layer takes: `exact`, and as bytes, each row of them with its own `scale` where that is not 1."""
+
+    exact: np.ndarray
+    operands: np.ndarray
+    scale: np.ndarray | float = 1.0
+
+
+def _mlp(first: tuple[Linear, float], second: Linear, arguments: tuple[float, float], kind: str, seen: Seen | None,
+         exact_first: Linear) -> tuple[Int8Linear, np.ndarray, Int8Linear, tuple[np.ndarray, np.ndarray] | None]:
+    """Two layers with GELU between them: the first for indices, its table, the second; and what comes out for `seen`,
+    exactly and in int8. `first`: the layer as it meets the operand, and the operand's scale."""
+    low, high = index_range(*arguments)
+    table, scale, zero_point = gelu_table(low, high, kind)
+    if seen is None:
+        return (to_index(linear(*first, MIDDLE), low, high), table, linear(second, scale, zero_point), None)
+    inner = exact_linear(seen.exact, exact_first)
+    one = to_index(fitted(*first, MIDDLE, seen.operands, inner, seen.scale), low, high)
+    hidden = table[to_byte(approximate_sums(seen.operands, one) * one.scale * seen.scale + one.shift)]
+    outer = exact_linear(activate(inner, kind), second)
+    two = fitted(second, scale, zero_point, hidden, outer)
+    return one, table, two, (outer, apply(hidden, two, approximate_sums))
+
+
+def _mixer(block: MixerParts, ranges: BlockRanges, choices: Choices, sample: Sample | None
+           ) -> tuple[Int8Mixer, Sample | None]:
     token_scale = np.maximum(ranges.tokens_in, TINY) / 127
     norm1 = operand(block.norm1, token_scale)
-    channels = _channels(block, ranges)
-    if isinstance(block, ResMLPParts):
-        tokens = linear(Linear(block.tokens, np.zeros(len(block.tokens))), 1.0, MIDDLE)
-        column_scale = (block.column_scale * token_scale).astype(np.float32)
-        return Int8ResMLP(norm1, tokens, column_scale, block.shift.astype(np.float32), *channels)
-    low, high = index_range(*ranges.tokens_hidden)
-    table, hidden_scale, zero_point = gelu_table(low, high, block.gelu)
-    return Int8Mixer(norm1, to_index(linear(block.tokens1, 1.0, MIDDLE), low, high), token_scale.astype(np.float32),
-                     table, linear(block.tokens2, hidden_scale, zero_point), *channels)
+    seen = None
+    if sample is not None:
+        seen = Seen(turned(normalise(sample.exact, block.norm1)), turned(to_byte(normalise(sample.quantised, norm1))),
+                    token_scale[:, None].astype(np.float32))
+    one, table, two, out = _mlp((block.tokens1, 1.0), block.tokens2, ranges.tokens_hidden, block.gelu, seen,
+                                block.tokens1)
+    if sample is not None and out is not None:
+        sample = Sample(sample.exact + turned(out[0]), sample.quantised + turned(out[1]))
+    norm2, channels1, channels_table, channels2, sample = _channels(block, ranges, choices, sample)
+    return Int8Mixer(norm1, one, token_scale.astype(np.float32), table, two, norm2, channels1, channels_table,
+                     channels2), sample
 
 
-def _channels(block: MixerParts | ResMLPParts, ranges: BlockRanges) -> tuple[Norm, Int8Linear, np.ndarray, Int8Linear]:
-    factor, scale, (first,) = migrate(ranges.channels_in, block.channels1)
-    low, high = index_range(*ranges.channels_hidden)
-    table, hidden_scale, zero_point = gelu_table(low, high, block.gelu)
-    return (operand(block.norm2, scale * factor), to_index(linear(first, scale, MIDDLE), low, high), table,
-            linear(block.channels2, hidden_scale, zero_point))
+def _channels(block: MixerParts | ResMLPParts, ranges: BlockRanges, choices: Choices, sample: Sample | None
+              ) -> tuple[Norm, Int8Linear, np.ndarray, Int8Linear, Sample | None]:
+    centred = _centred(block.channels1, ranges.channels_centre)
+    factor, scale, (first,) = migrate(ranges.channels_in, centred, strength=choices.migrate)
+    norm2 = operand(block.norm2, scale * factor, ranges.channels_centre)
+    seen = None
+    if sample is not None:
+        seen = Seen(normalise(sample.exact, block.norm2), to_byte(normalise(sample.quantised, norm2)))
+    one, table, two, out = _mlp((first, scale), block.channels2, ranges.channels_hidden, block.gelu, seen,
+                                block.channels1)
+    if sample is not None and out is not None:
+        sample = Sample(sample.exact + out[0], sample.quantised + out[1])
+    return norm2, one, table, two, sample
 
 
-def _gmlp(block: GMLPParts, ranges: BlockRanges) -> Int8GMLP:
-    factor, scale, (carrier, gate) = migrate(ranges.channels_in, block.carrier, block.gate)
+def _centred(layer: Linear, centre: np.ndarray | float) -> Linear:
+    """The layer for an operand from which `centre` (inputs,) was taken."""
+    return Linear(layer.weight, layer.bias + layer.weight @ np.broadcast_to(centre, layer.weight.shape[1]))
+
+
+def _resmlp(block: ResMLPParts, ranges: BlockRanges, choices: Choices, sample: Sample | None
+            ) -> tuple[Int8ResMLP, Sample | None]:
     token_scale = np.maximum(ranges.tokens_in, TINY) / 127
-    out_scale = max(ranges.channels_hidden[1], TINY) / 127
-    return Int8GMLP(
-        operand(block.norm1, scale * factor), linear(carrier, scale, MIDDLE), linear(gate, scale, MIDDLE),
-        operand(block.norm2, token_scale), linear(block.tokens, 1.0, MIDDLE), token_scale.astype(np.float32),
-        1 / out_scale, MIDDLE, linear(block.out, out_scale, MIDDLE), block.gelu,
-    )  # fmt: skip
+    centre = np.broadcast_to(ranges.tokens_centre, token_scale.shape)
+    norm1 = operand(block.norm1, token_scale, centre)
+    layer = Linear(block.tokens, np.zeros(len(block.tokens)))
+    shift = block.shift + np.outer(block.tokens.sum(1), block.column_scale * centre)
+    column_scale = (block.column_scale * token_scale).astype(np.float32)
+    tokens = linear(layer, 1.0, MIDDLE)
+    if sample is not None:
+        operands = turned(to_byte(normalise(sample.quantised, norm1)))
+        exact = turned(normalise(sample.exact, block.norm1))
+        tokens = fitted(layer, 1.0, MIDDLE, operands, exact_linear(exact - centre[:, None].astype(np.float32), layer),
+                        token_scale[:, None].astype(np.float32))
+        tokens = replace(tokens, shift=np.zeros_like(tokens.shift))
+        mixed = turned(approximate_sums(operands, tokens) * tokens.scale) * column_scale
+        wanted = turned(exact_linear(exact, layer)) * block.column_scale + block.shift
+        shift = shift + (wanted - mixed - shift).mean(0)
+        sample = Sample((sample.exact + wanted).astype(np.float32),
+                        (sample.quantised + mixed + shift).astype(np.float32))
+    norm2, channels1, channels_table, channels2, sample = _channels(block, ranges, choices, sample)
+    return Int8ResMLP(norm1, tokens, column_scale, shift.astype(np.float32), norm2, channels1, channels_table,
+                      channels2), sample
+
+
+def _gmlp(block: GMLPParts, ranges: BlockRanges, choices: Choices, sample: Sample | None
+          ) -> tuple[Int8GMLP, Sample | None]:
+    factor, scale, layers = migrate(ranges.channels_in, *(_centred(layer, ranges.channels_centre)
+                                                          for layer in (block.carrier, block.gate)),
+                                    strength=choices.migrate)  # fmt: skip
+    norm1 = operand(block.norm1, scale * factor, ranges.channels_centre)
+    token_scale = np.maximum(ranges.tokens_in, TINY) / 127
+    norm2 = operand(block.norm2, token_scale)
+    low, high = min(ranges.channels_hidden[0], 0.0), max(ranges.channels_hidden[1], TINY)
+    out_scale = (high - low) / 255
+    zero_point = int(np.rint(-low / out_scale))
+    if sample is None:
+        carrier, gate = (linear(layer, scale, MIDDLE) for layer in layers)
+        tokens, out = linear(block.tokens, 1.0, MIDDLE), linear(block.out, out_scale, zero_point)
+    else:
+        operands, exact = to_byte(normalise(sample.quantised, norm1)), normalise(sample.exact, block.norm1)
+        inner = [exact_linear(exact, layer) for layer in (block.carrier, block.gate)]
+        carrier, gate = (fitted(layer, scale, MIDDLE, operands, arguments)
+                         for layer, arguments in zip(layers, inner, strict=True))
+        exact_carrier, exact_gate = (activate(arguments, block.gelu) for arguments in inner)
+        carried, gating = (activate(apply(operands, layer, approximate_sums), block.gelu)
+                           for layer in (carrier, gate))
+        column = token_scale[:, None].astype(np.float32)
+        gating_bytes = turned(to_byte(normalise(gating, norm2)))
+        mixed = exact_linear(turned(normalise(exact_gate, block.norm2)), block.tokens)
+        tokens = fitted(block.tokens, 1.0, MIDDLE, gating_bytes, mixed, column)
+        gates = turned(approximate_sums(gating_bytes, tokens) * tokens.scale * column + tokens.shift)
+        gated = to_byte(gates * carried / out_scale + zero_point)
+        wanted = exact_linear(exact_carrier * turned(mixed), block.out)
+        out = fitted(block.out, out_scale, zero_point, gated, wanted)
+        sample = Sample(sample.exact + wanted,
+                        sample.quantised + apply(gated, out, approximate_sums))
+    return Int8GMLP(norm1, carrier, gate, norm2, tokens, token_scale.astype(np.float32), 1 / out_scale,
+                    float(zero_point), out, block.gelu), sample

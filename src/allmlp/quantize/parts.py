@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from allmlp.errors import BadSetting
+from allmlp.errors import BadData, BadSetting
 from allmlp.models.blocks.mixer import MixerConfig
 from allmlp.models.blocks.resmlp import ResMLPConfig
 from allmlp.models.config import AnyLayer
@@ -102,6 +102,14 @@ class Parts:
     @property
     def width(self) -> int:
         return len(self.stem.bias)
+
+    def rows_of(self, images: np.ndarray) -> np.ndarray:
+        """The pixels of each token in a row, as the stem takes them: uint8 (N, S, patch rows x patch columns x 3)."""
+        (rows, columns), (height, width) = self.patch_size, self.image_size
+        if images.shape[1:] != (height, width, 3):
+            raise BadData(f"images of shape {images.shape[1:]}; this network takes {(height, width, 3)}")
+        grid = images.reshape(len(images), height // rows, rows, width // columns, columns, 3).swapaxes(2, 3)
+        return grid.reshape(len(images), self.tokens, -1)
 
 
 def check_supported(model: Model) -> None:

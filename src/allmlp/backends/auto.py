@@ -1,0 +1,73 @@
+"""The precision that is fastest within an accuracy budget: each is exported, run and measured, and one is kept."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from allmlp.backends import find_backend
+from allmlp.backends import manifest as manifests
+from allmlp.backends.export import Exported, Wish, check_place, export, put
+from allmlp.backends.manifest import Precision
+from allmlp.backends.verify import Evidence
+from allmlp.errors import BadSetting
+from allmlp.models.model import Model
+
+ORDER: tuple[Precision, ...] = ("int8", "bf16", "fp32")  # as quick as they should be
+
+
+def export_auto(model: Model, folder: str | os.PathLike, wish: Wish, evidence: Evidence, calibration: np.ndarray | None,
+                origin: Mapping[str, Any] | None = None, overwrite: bool = False) -> Exported:
+    """Export `model` in the fastest precision that loses at most `wish.max_drop` points; `wish.precision` is not used.
+
+    int8 and bf16 are measured in turn with fp32 of the same backend, and the one that is quickest beside it is kept;
+    fp32 where neither passes. `manifest.chosen` says how each did. Raises what `export` does, and `BadSetting` without
+    `max_drop`.
+    """
+    if wish.max_drop is None:
+        raise BadSetting("precision 'auto' takes the fastest within an accuracy budget; give --max-drop POINTS")
+    target = Path(folder)
+    check_place(target, overwrite)
+    done: dict[Precision, tuple[Exported, float]] = {}
+    last: Exported | None = None
+    said: list[str] = []
+    places: list[Path] = []
+    try:
+        for precision in ORDER:
+            if precision not in find_backend(wish.backend).limits or (precision == "fp32" and done):
+                continue
+            places.append(target.with_name(f".{target.name}.{precision}.{secrets.token_hex(4)}.tmp"))
+            ours = precision == "int8" and wish.quantiser in (None, "ours")
+            asked = replace(wish, precision=precision, quantiser=wish.quantiser if precision == "int8" else None,
+                            choices=wish.choices if ours else None, sensitivity=wish.sensitivity and ours)
+            made = export(model, places[-1], asked, evidence, calibration if precision == "int8" else None, origin)
+            found = made.manifest.verification
+            assert found is not None
+            if made.folder is None:
+                said.append(f"{precision} does not do: {'; '.join(found.failures)}")
+                last = made
+                continue
+            beside = found.fp32_latency_ms or found.latency_ms
+            done[precision] = made, found.latency_ms / beside
+            drop = "" if found.accuracy_drop is None else f", accuracy {0.0 - found.accuracy_drop:+.2f} points"
+            said.append(f"{precision} passes: {found.latency_ms:.2f} ms beside fp32's {beside:.2f} ms{drop}")
+        if not done:
+            assert last is not None, "fp32 is tried where nothing passes"
+            return Exported(last.manifest.with_(chosen=tuple(said)), None, last.notes)
+        best = min(done, key=lambda precision: done[precision][1])
+        made, _ = done[best]
+        said.append(f"{best} is chosen: " + ("the fastest that passes" if len(done) > 1 else "the only one that passes"
+                                             if len(said) > 1 else "the only one there is"))
+        manifest = made.manifest.with_(chosen=tuple(said))
+        assert made.folder is not None
+        manifests.write(made.folder, manifest)
+        put(made.folder, target)
+        return replace(made, manifest=manifest, folder=target)
+    finally:
+        for place in places:
+            shutil.rmtree(place, ignore_errors=True)
