@@ -21,6 +21,9 @@ constexpr int bytes_of(Element element) {
   return element == Element::i8 ? 1 : element == Element::bf16 || element == Element::i16 ? 2 : 4;
 }
 
+// What a product does with its sums before anything else. Vector kernels have what networks need: `plain` with every
+// output and `table` with `add`; in int8 `plain` with `store`, `columns` with all but `panels`, `rows` with `add`,
+// `rows_columns` with `panels` and gated `rows`, `table` with `add`.
 enum class Form {
   plain,         // v = acc                                          (the bias is where the accumulators start)
   columns,       // v = acc * column_scale[c] + column_shift[c]      (int8, channel mixing)
