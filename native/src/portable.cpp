@@ -7,7 +7,7 @@
 namespace allmlp {
 namespace {
 
-constexpr int W = 16, kRows = 6;
+constexpr int W = 16, kRows = 4;
 constexpr int kBlock = 64;  // small, so that tests see many blocks
 constexpr int kRowsTogether = 1;
 typedef float F __attribute__((vector_size(64), may_alias));
