@@ -1,6 +1,11 @@
-"""How fast the engine is, in images per second and as a share of what the instructions allow.
+r"""How fast the engine is, in images per second and as a share of what the instructions allow.
 
     python native/bench.py mixer_s16_224 --threads 1 2 --batch 1 16
+
+results/engine_share.csv, in some six minutes once the models are written:
+
+    python native/bench.py mixer_s16_224 mixer_b16_224 mixer_l16_224 mixer_s32_224 resmlp_24_224 gmlp_s16_224 \
+      --threads 1 2 --batch 1 16 64 --seconds 1.5 --folder runs/engine --csv results/engine_share.csv
 
 A name is built with fresh weights (needs allmlp) and exported; a file is taken as it is. The share is 2 x multiply-adds
 per second over the measured peak of the multiply instruction, which is measured again right before and right after each
@@ -10,12 +15,22 @@ a processor, over its threads; it flatters where threads sleep, and is exact for
 """
 
 import argparse
+import csv
+import os
+import platform
+import subprocess
+import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import allmlp_native
 import numpy as np
+
+COLUMNS = ("model", "precision", "level", "threads", "batch", "images_per_second", "ms_per_batch", "peak_gops",
+           "share_of_peak", "rounds", "commit", "date", "processor", "versions", "command")
+SAME = ("model", "precision", "level", "threads", "batch", "commit")  # rows that agree in these are one measurement
 
 
 def exported(name: str, precision: str, folder: Path) -> Path:
@@ -26,17 +41,22 @@ def exported(name: str, precision: str, folder: Path) -> Path:
     from allmlp.backends.native import export
 
     torch.manual_seed(0)
+    path = folder / f"{name}.{precision}.allmlp"
+    if path.is_file():
+        return path
     model = allmlp.create_model(name, num_classes=1000).eval()
     calibration = np.random.default_rng(0).integers(0, 256, (2, *model.config.image_size, 3), dtype=np.uint8)
-    path = folder / f"{name}.{precision}.allmlp"
     export(model, path, precision, calibration)  # type: ignore[arg-type]
     return path
 
 
-def measure(model: allmlp_native.Model, batch: int, rounds: int, cpu_time: bool) -> tuple[float, float]:
-    """(seconds for one batch, share of the peak), of the round with the best share."""
+def measure(model: allmlp_native.Model, batch: int, seconds: float, cpu_time: bool) -> tuple[float, float, float, int]:
+    """(best seconds for one batch, share of the peak, that peak, rounds): the share that one round in ten exceeds.
+
+    Rounds follow one another until `seconds` have passed, at least one.
+    """
     images = np.random.default_rng(1).integers(0, 256, (batch, *model.image_size, 3), dtype=np.uint8)
-    model(images)
+    model(images[: model.threads])
 
     def peak() -> float:
         return allmlp_native.peak(model.precision, model.threads, model.level, seconds=0.002, repeats=5)
@@ -45,14 +65,56 @@ def measure(model: allmlp_native.Model, batch: int, rounds: int, cpu_time: bool)
         return time.process_time() / model.threads if cpu_time else time.perf_counter()
 
     rows = []
-    for _ in range(rounds):
+    begin = time.perf_counter()
+    while not rows or time.perf_counter() - begin < seconds:
         before = peak()
         start = now()
         model(images)
-        seconds = now() - start
-        rows.append((2 * model.multiply_adds * batch / seconds / max(before, peak()), seconds))
-    share = sorted(row[0] for row in rows)
-    return min(row[1] for row in rows), share[len(share) * 9 // 10]
+        took = now() - start
+        highest = max(before, peak())
+        rows.append((2 * model.multiply_adds * batch / took / highest, highest, took))
+    share, highest, _ = sorted(rows)[len(rows) * 9 // 10]
+    return min(row[2] for row in rows), share, highest, len(rows)
+
+
+def machine() -> dict[str, str]:
+    """What a row says about where it was measured."""
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True,
+                            text=True, check=False).stdout.strip()  # fmt: skip
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] \
+        if info.is_file() else []
+    return {
+        "commit": commit or "unknown",
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "processor": f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores",
+        "versions": f"allmlp_native {allmlp_native.__version__}, numpy {np.__version__}, "
+                    f"python {platform.python_version()}",
+        "command": " ".join(["python", "native/bench.py", *sys.argv[1:]]),
+    }  # fmt: skip
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """The rows that a file has; none if it is not there. A last line without its end, of a run cut off, is no row."""
+    if not path.is_file():
+        return []
+    content = path.read_text()
+    whole = content[: content.rfind("\n") + 1]
+    if whole != content:
+        path.write_text(whole)
+    return list(csv.DictReader(whole.splitlines()))
+
+
+def append(path: Path, row: dict[str, object]) -> None:
+    """One row more, on disk when this returns."""
+    new = not path.is_file() or path.stat().st_size == 0
+    with open(path, "a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def main() -> None:
@@ -64,20 +126,33 @@ def main() -> None:
     parser.add_argument("--level", default="auto", help="instruction set; see allmlp_native.kernels()")
     parser.add_argument("--seconds", type=float, default=6, help="for each line")
     parser.add_argument("--cpu-time", action="store_true", help="count the processor's time, not the clock's")
+    parser.add_argument("--csv", type=Path, help="append each line to this file; what is there for this commit is "
+                        "not measured again, so that a run that was cut off goes on")
+    parser.add_argument("--folder", type=Path, help="where exported models are kept for the next run")
     options = parser.parse_args()
+    about = machine()
+    done = {tuple(row[name] for name in SAME) for row in rows_of(options.csv)} if options.csv else set()
     print(f"{'model':24} {'precision':9} {'level':8} threads batch  images/s  ms/batch  share of peak")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
         for name in options.models:
             for precision in options.precision if not Path(name).is_file() else [""]:
-                path = Path(name) if Path(name).is_file() else exported(name, precision, Path(folder))
+                path = Path(name) if Path(name).is_file() else exported(name, precision, folder)
                 for threads in options.threads:
                     model = allmlp_native.Model(path, threads, options.level)
                     for batch in options.batch:
-                        first = time.perf_counter()
-                        measure(model, batch, 1, options.cpu_time)
-                        rounds = max(5, int(options.seconds / (time.perf_counter() - first)))
-                        seconds, share = measure(model, batch, rounds, options.cpu_time)
-                        print(f"{path.name.split('.')[0]:24} {model.precision:9} {model.level:8} {threads:7} {batch:5} "
+                        row = {"model": path.name.split(".")[0], "precision": model.precision, "level": model.level,
+                               "threads": str(threads), "batch": str(batch), **about}
+                        if tuple(row[column] for column in SAME) in done:
+                            continue
+                        seconds, share, peak, rounds = measure(model, batch, options.seconds, options.cpu_time)
+                        row |= {"images_per_second": f"{batch / seconds:.1f}", "ms_per_batch": f"{seconds * 1e3:.3f}",
+                                "peak_gops": f"{peak / 1e9:.1f}", "share_of_peak": f"{share:.4f}",
+                                "rounds": str(rounds)}  # fmt: skip
+                        if options.csv:
+                            append(options.csv, row)
+                        print(f"{row['model']:24} {model.precision:9} {model.level:8} {threads:7} {batch:5} "
                               f"{batch / seconds:9.1f} {seconds * 1e3:9.2f} {share:13.1%}", flush=True)
 
 

@@ -11,9 +11,11 @@ namespace {
 
 constexpr int W = 8, kRows = 6;
 constexpr int kBlock = PRECISION == 2 ? 1 << 20 : 256;  // 16 KB: half of L1
+constexpr int kRowsTogether = 1;
 using F = __m256;
 using I = __v8si;
 #define INLINE inline __attribute__((always_inline))
+#define INLINE_LAMBDA __attribute__((always_inline))
 #define HIDE(v) asm volatile("" : "+x"(v))
 
 INLINE F load(const float* p) { return _mm256_loadu_ps(p); }
@@ -93,6 +95,10 @@ INLINE void put_group_table(char* out, const F* v, const uint8_t* table) {
 #pragma GCC unroll 8
   for (int i = 0; i < W; ++i)
     reinterpret_cast<uint32_t*>(out)[i] = table[index[i]] | uint32_t(table[index[i + W]]) << 16;
+}
+template <int count>
+INLINE void put_rows(char* out, int64_t, F (*v)[2], const uint8_t* table) {
+  table ? put_row_table(out, v[0][0], v[0][1], table) : put_row(out, v[0][0], v[0][1]);
 }
 #endif
 

@@ -12,9 +12,11 @@ namespace {
 
 constexpr int W = 16, kRows = 14;
 constexpr int kBlock = 1 << 20;  // no need: a tile reads little for what it computes
+constexpr int kRowsTogether = PRECISION == 2 ? 2 : 1;  // 64 bytes
 using F = __m512;
 using I = __v16si;
 #define INLINE inline __attribute__((always_inline))
+#define INLINE_LAMBDA __attribute__((always_inline))
 #define HIDE(v) asm volatile("" : "+v"(v))
 
 INLINE F load(const float* p) { return _mm512_loadu_ps(p); }
@@ -28,10 +30,6 @@ INLINE F vmax(F a, F b) { return _mm512_max_ps(a, b); }
 INLINE F to_float(I v) { return _mm512_cvtepi32_ps(__m512i(v)); }
 INLINE F to_float(F v) { return v; }
 INLINE float sum(F v) { return _mm512_reduce_add_ps(v); }
-INLINE __m512i cut_byte(F v) {  // NaN becomes 0: max gives its second operand then
-  return _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(v, _mm512_setzero_ps()), _mm512_set1_ps(255)));
-}
-
 constexpr const char* level = "avx512";
 
 #if PRECISION == 0
@@ -53,6 +51,22 @@ INLINE void put_group(char* out, const F* v) { _mm512_storeu_ps(out, v[0]); }
 using Operand = __m512i;
 INLINE Operand load_panel(const char* p) { return _mm512_loadu_si512(p); }
 INLINE Operand broadcast(const char* p) { return _mm512_castps_si512(_mm512_set1_ps(*reinterpret_cast<const float*>(p))); }
+#endif
+
+#if PRECISION != 0
+// GELU from tables of 32 floats: two products in place of ten, which would delay those of the sums. 1.5 * 2^21 has
+// quarters as its last bit, so that what is added to it is rounded to one, whose number the lowest bits are.
+#define GELU_BY_PIECES
+INLINE F piece_of(const float* table, __m512i index) {
+  return _mm512_permutex2var_ps(_mm512_loadu_ps(table), index, _mm512_loadu_ps(table + 16));
+}
+INLINE F gelu_by_pieces(F x, const float (*table)[32]) {
+  constexpr float shift = 3 << 20;
+  const F nearest = vmin(vmax(x + set1(shift), set1(shift - 4)), set1(shift + 3.75f));
+  const F t = x - (nearest - set1(shift));
+  const __m512i index = _mm512_castps_si512(nearest);
+  return fma(fma(piece_of(table[2], index), t, piece_of(table[1], index)), t, piece_of(table[0], index));
+}
 #endif
 
 #if PRECISION == 1
@@ -91,20 +105,32 @@ INLINE __m512i look_up(__m512i index, const uint8_t* table) {
       _mm512_permutex2var_epi8(_mm512_loadu_si512(table + 128), index, _mm512_loadu_si512(table + 192));
   return _mm512_mask_blend_epi8(_mm512_movepi8_mask(index), low, high);
 }
-INLINE __m256i bytes_of_row(F v0, F v1) {
-  return _mm256_set_m128i(_mm512_cvtepi32_epi8(cut_byte(v1)), _mm512_cvtepi32_epi8(cut_byte(v0)));
+// To at most 255, rounded to nearest, ties to even; the packing that follows makes what is negative 0. What is no number
+// stays none, since min gives its second operand then, and becomes the most negative integer.
+INLINE __m512i whole(F v) { return _mm512_cvtps_epi32(_mm512_min_ps(_mm512_set1_ps(255), v)); }
+// Packing works within each quarter of a register: these put the parts into their order.
+template <int count>
+INLINE __m512i bytes_of_rows(F (*v)[2]) {
+  const __m512i first = _mm512_packs_epi32(whole(v[0][0]), whole(v[0][1]));
+  const __m512i second = count == 2 ? _mm512_packs_epi32(whole(v[count - 1][0]), whole(v[count - 1][1])) : first;
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  return _mm512_permutexvar_epi32(order, _mm512_packus_epi16(first, second));
 }
 INLINE __m512i bytes_of_group(const F* v) {
-  const __m512i low = _mm512_or_si512(cut_byte(v[0]), _mm512_slli_epi32(cut_byte(v[1]), 8));
-  const __m512i high = _mm512_or_si512(cut_byte(v[2]), _mm512_slli_epi32(cut_byte(v[3]), 8));
-  return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+  const __m512i low = _mm512_packs_epi32(whole(v[0]), whole(v[1])), high = _mm512_packs_epi32(whole(v[2]), whole(v[3]));
+  const __m512i order = _mm512_set4_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400);
+  return _mm512_shuffle_epi8(_mm512_packus_epi16(low, high), order);
+}
+template <int count>
+INLINE void put_rows(char* out, int64_t stride, F (*v)[2], const uint8_t* table) {
+  __m512i bytes = bytes_of_rows<count>(v);
+  if (table) bytes = look_up(bytes, table);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_castsi512_si256(bytes));
+  if (count == 2) _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + stride), _mm512_extracti64x4_epi64(bytes, 1));
 }
 INLINE void put_row(char* out, F v0, F v1) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), bytes_of_row(v0, v1));
-}
-INLINE void put_row_table(char* out, F v0, F v1, const uint8_t* table) {
-  const __m512i found = look_up(_mm512_castsi256_si512(bytes_of_row(v0, v1)), table);
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_castsi512_si256(found));
+  F v[1][2] = {{v0, v1}};
+  put_rows<1>(out, 0, v, nullptr);
 }
 INLINE void put_group(char* out, const F* v) { _mm512_storeu_si512(out, bytes_of_group(v)); }
 INLINE void put_group_table(char* out, const F* v, const uint8_t* table) {

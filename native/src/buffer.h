@@ -1,4 +1,4 @@
-// Zeroed memory that begins on a cache line, or on a huge page where it is that large.
+// Zeroed memory that begins on a cache line: by itself, or out of an arena.
 #pragma once
 
 #include <cstdint>
@@ -6,6 +6,7 @@
 #include <cstring>
 #include <new>
 #include <utility>
+#include <vector>
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
@@ -14,28 +15,32 @@ namespace allmlp {
 
 constexpr int64_t kCacheLine = 64;
 
+inline int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
+
+// The stride of rows of `bytes` bytes: an odd number of cache lines, so that rows, which are read side by side, don't
+// fall onto the same few places of the cache.
+inline int64_t row_stride(int64_t bytes) { return (round_up(bytes, kCacheLine) / kCacheLine | 1) * kCacheLine; }
+
 class Buffer {
  public:
   Buffer() = default;
-  explicit Buffer(int64_t bytes) : bytes_(bytes) {
-    constexpr int64_t huge = 2 << 20;
-    const int64_t alignment = bytes >= huge ? huge : kCacheLine;
-    const int64_t whole = (bytes + alignment - 1) / alignment * alignment;
-    if (whole == 0) return;
-    data_ = static_cast<char*>(std::aligned_alloc(alignment, whole));
+  explicit Buffer(int64_t bytes) : bytes_(bytes), owned_(true) {
+    if (bytes == 0) return;
+    data_ = static_cast<char*>(std::aligned_alloc(kCacheLine, round_up(bytes, kCacheLine)));
     if (!data_) throw std::bad_alloc();
-#if defined(__linux__)
-    if (alignment == huge) madvise(data_, whole, MADV_HUGEPAGE);  // a wish; without it all is as right, less fast
-#endif
-    std::memset(data_, 0, whole);
+    std::memset(data_, 0, bytes);
   }
-  Buffer(Buffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+  Buffer(char* part_of_an_arena, int64_t bytes) : data_(part_of_an_arena), bytes_(bytes) {}
+  Buffer(Buffer&& other) noexcept { *this = std::move(other); }
   Buffer& operator=(Buffer&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
+    std::swap(owned_, other.owned_);
     return *this;
   }
-  ~Buffer() { std::free(data_); }
+  ~Buffer() {
+    if (owned_) std::free(data_);
+  }
 
   char* bytes() const { return data_; }
   float* floats() const { return reinterpret_cast<float*>(data_); }
@@ -44,12 +49,54 @@ class Buffer {
  private:
   char* data_ = nullptr;
   int64_t bytes_ = 0;
+  bool owned_ = false;
 };
 
-inline int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
+// Memory for all of a network's buffers, one behind the other, so that even small ones lie on huge pages: with small
+// pages a layer of 1 MB is more of them than the processor remembers where they are. Pages that nothing was written to
+// take no memory. Buffers must not outlive their arena.
+class Arena {
+ public:
+  Arena() = default;
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
 
-// The stride of rows of `bytes` bytes: an odd number of cache lines, so that rows, which are read side by side, don't
-// fall onto the same few places of the cache.
-inline int64_t row_stride(int64_t bytes) { return (round_up(bytes, kCacheLine) / kCacheLine | 1) * kCacheLine; }
+#if defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
+  Buffer take(int64_t bytes) {
+    const int64_t whole = round_up(bytes, kCacheLine);
+    if (whole > left_) {
+      const int64_t size = round_up(whole > kChunk ? whole : kChunk, kHugePage) + kHugePage;  // one to align
+      void* chunk = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+      if (chunk == MAP_FAILED) throw std::bad_alloc();
+      chunks_.push_back({chunk, size});
+      at_ = reinterpret_cast<char*>(round_up(reinterpret_cast<int64_t>(chunk), kHugePage));
+      left_ = size - kHugePage;
+      madvise(at_, left_, MADV_HUGEPAGE);  // a wish; without it all is as right, less fast
+    }
+    at_ += whole, left_ -= whole, taken_ += whole;
+    return Buffer(at_ - whole, bytes);
+  }
+  ~Arena() {
+    for (const auto& [chunk, size] : chunks_) munmap(chunk, size);
+  }
+
+ private:
+  static constexpr int64_t kHugePage = 2 << 20, kChunk = 64 << 20;
+  std::vector<std::pair<void*, int64_t>> chunks_;
+  char* at_ = nullptr;
+  int64_t left_ = 0;
+#else  // one by one, where the sanitizer sees the ends of each
+  Buffer take(int64_t bytes) {
+    taken_ += bytes;
+    return Buffer(bytes);
+  }
+
+ private:
+#endif
+  int64_t taken_ = 0;
+
+ public:
+  int64_t taken() const { return taken_; }
+};
 
 }  // namespace allmlp

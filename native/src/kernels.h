@@ -21,6 +21,9 @@ constexpr int bytes_of(Element element) {
   return element == Element::i8 ? 1 : element == Element::bf16 || element == Element::i16 ? 2 : 4;
 }
 
+// What a product does with its sums before anything else. Vector kernels have what networks need: `plain` with every
+// output and `table` with `add`; in int8 `plain` with `store`, `columns` with all but `panels`, `rows` with `add`,
+// `rows_columns` with `panels` and gated `rows`, `table` with `add`.
 enum class Form {
   plain,         // v = acc                                          (the bias is where the accumulators start)
   columns,       // v = acc * column_scale[c] + column_shift[c]      (int8, channel mixing)
@@ -54,7 +57,7 @@ struct Gemm {
   Output output = Output::store;
   int gelu = 0;                      // 0 erf, 1 tanh
   const uint8_t* table = nullptr;    // int8: round(v), cut to 0..255, goes through these 256 entries
-  const float* gate = nullptr;       // Output::rows: multiply instead of GELU; then v * out_scale + out_shift
+  const float* gate = nullptr;       // Output::rows: multiply instead of GELU; in int8 then v * out_scale + out_shift
   int64_t gate_stride = 0;           // floats
   float out_scale = 1, out_shift = 0;
   float* x = nullptr;    // Output::store, add, gelu

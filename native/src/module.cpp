@@ -25,7 +25,7 @@ Precision precision_of(const std::string& name) {
   throw std::invalid_argument("no precision '" + name + "'; accepted: fp32, bf16, int8");
 }
 
-std::unique_ptr<Network> open(const std::string& path, const std::string& level, int threads) {
+std::unique_ptr<Network> from_file(const std::string& path, const std::string& level, int threads) {
   nb::gil_scoped_release release;
   FileSource source(path);
   return std::make_unique<Network>(source, level, threads);
@@ -106,7 +106,7 @@ NB_MODULE(_engine, m) {
       .def_prop_ro("num_classes", [](const Network& n) { return n.header().classes; })
       .def_prop_ro("multiply_adds", &Network::multiply_adds)
       .def_prop_ro("memory", &Network::memory);
-  m.def("open", &open, "path"_a, "level"_a, "threads"_a);
+  m.def("open", &from_file, "path"_a, "level"_a, "threads"_a);
   m.def("from_bytes", &from_bytes, "data"_a, "level"_a, "threads"_a);
   m.def("kernels", &kernels);
   m.def("resize", &resized, "image"_a, "height"_a, "width"_a, "top"_a, "left"_a, "rows"_a, "columns"_a,

@@ -26,7 +26,7 @@ int begin_of(int64_t count, int i, int n) { return int(count * i / n); }
 Network::Network(Source& source, const std::string& level, int threads)
     : kernels_(kernels_of(level, source)), head_kernels_(find_kernels(kernels_.level, Precision::fp32)) {
   if (threads < 1 || threads > 256) throw std::invalid_argument("threads must be 1 to 256");
-  Reader reader(source);
+  Reader reader(source, arena_);
   header_ = reader.header();
   about_ = reader.about();
   threads_ = threads;
@@ -88,10 +88,7 @@ Network::Block Network::read_block(Reader& reader, const BlockHeader& h) {
   } else {
     block.tokens1 = reader.rows(kernels_, tokens_, tokens_, zero[0], false);
     block.column_scale = reader.floats(width, padded_width_);
-    const Buffer table = reader.floats(tokens * width, tokens * width);
-    block.shift = Buffer(tokens * padded_width_ * 4);
-    for (int64_t t = 0; t < tokens; ++t)
-      std::memcpy(block.shift.floats() + t * padded_width_, table.floats() + t * width, width * 4);
+    block.shift = reader.floats(width, padded_width_, tokens);
     multiply_adds_ += tokens * tokens * width;
   }
   block.norm2 = read_norm(reader, h.norm2, h.epsilon2, width);
@@ -126,39 +123,23 @@ void Network::plan(int threads) {
   const int64_t panel_bytes = int64_t(columns) * bytes_of(kernels_.panel);
   for (int i = 0; i < threads; ++i) {
     Workspace w;
-    w.x = Buffer(tokens_ * x_stride_ * 4);
-    w.mean = Buffer(tokens_ * 4);
-    w.rstd = Buffer(tokens_ * 4);
+    w.x = arena_.take(tokens_ * x_stride_ * 4);
+    w.mean = arena_.take(tokens_ * 4);
+    w.rstd = arena_.take(tokens_ * 4);
     for (int t = 0; t < tokens_; ++t) w.rstd.floats()[t] = 1;  // for norms without statistics
-    w.rows = Buffer(most_rows_ * rows_stride_);
-    w.hidden = Buffer(most_rows_ * hidden_stride_);
-    w.panel = Buffer(round_up(tokens_, group) * panel_bytes);
-    w.panel_hidden = Buffer(round_up(most_token_hidden, group) * panel_bytes);
+    w.rows = arena_.take(most_rows_ * rows_stride_);
+    w.hidden = arena_.take(most_rows_ * hidden_stride_);
+    w.panel = arena_.take(round_up(tokens_, group) * panel_bytes);
+    w.panel_hidden = arena_.take(round_up(most_token_hidden, group) * panel_bytes);
     if (most_half) {
-      w.carrier = Buffer(tokens_ * half_stride_ * 4);
-      w.gate = Buffer(tokens_ * half_stride_ * 4);
-      w.gated = Buffer(tokens_ * gated_stride_);
+      w.carrier = arena_.take(tokens_ * half_stride_ * 4);
+      w.gate = arena_.take(tokens_ * half_stride_ * 4);
+      w.gated = arena_.take(tokens_ * gated_stride_);
     }
     workspaces_.push_back(std::move(w));
   }
-  pooled_ = Buffer(int64_t(chunk_) * x_stride_ * 4);
-  head_out_ = Buffer(int64_t(chunk_) * head_.outputs * head_kernels_.columns * 4);
-}
-
-int64_t Network::memory() const {
-  int64_t total = pooled_.size() + head_out_.size();
-  const auto linear = [](const Linear& l) {
-    return l.weights.size() + l.start.size() + l.scale.size() + l.shift.size();
-  };
-  total += linear(stem_) + linear(head_);
-  for (const Block& b : blocks_) {
-    for (const Linear* l : {&b.tokens1, &b.tokens2, &b.channels1, &b.gate1, &b.channels2}) total += linear(*l);
-    total += b.shift.size();
-  }
-  for (const Workspace& w : workspaces_)
-    for (const Buffer* b : {&w.x, &w.carrier, &w.gate, &w.gated, &w.rows, &w.hidden, &w.panel, &w.panel_hidden})
-      total += b->size();
-  return total;
+  pooled_ = arena_.take(int64_t(chunk_) * x_stride_ * 4);
+  head_out_ = arena_.take(int64_t(chunk_) * head_.outputs * head_kernels_.columns * 4);
 }
 
 void Network::run(const uint8_t* images, int64_t count, float* logits) {

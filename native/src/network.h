@@ -26,7 +26,7 @@ class Network {
   const std::string& about() const { return about_; }
   const char* level() const { return kernels_.level; }
   int64_t multiply_adds() const { return multiply_adds_; }  // of the linear layers, for one image
-  int64_t memory() const;                                   // bytes of weights and of all that runs in
+  int64_t memory() const { return arena_.taken(); }         // bytes of weights and of all that runs in
 
  private:
   struct NormWeights {
@@ -68,6 +68,7 @@ class Network {
   template <class Work>
   void each_row_block(const Piece& piece, Work work) const;
 
+  Arena arena_;  // first, since all buffers lie in it
   Header header_;
   std::string about_;
   const Kernels& kernels_;
@@ -75,7 +76,7 @@ class Network {
   int threads_, tokens_, width_, padded_width_, panels_;
   int64_t x_stride_, rows_stride_, hidden_stride_, gated_stride_, half_stride_;
   int most_rows_, chunk_ = 64;
-  int64_t multiply_adds_ = 0, weight_bytes_ = 0;
+  int64_t multiply_adds_ = 0;
   Linear stem_, head_;
   NormWeights norm_;
   std::vector<Block> blocks_;

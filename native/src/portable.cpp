@@ -7,13 +7,15 @@
 namespace allmlp {
 namespace {
 
-constexpr int W = 16, kRows = 6;
+constexpr int W = 16, kRows = 4;
 constexpr int kBlock = 64;  // small, so that tests see many blocks
+constexpr int kRowsTogether = 1;
 typedef float F __attribute__((vector_size(64), may_alias));
 typedef int32_t I __attribute__((vector_size(64), may_alias));
 typedef float LooseF __attribute__((vector_size(64), aligned(4), may_alias));
 typedef int32_t LooseI __attribute__((vector_size(64), aligned(4), may_alias));
 #define INLINE inline __attribute__((always_inline))
+#define INLINE_LAMBDA __attribute__((always_inline))
 #define HIDE(v) asm volatile("" : "+m"(v))
 
 INLINE F load(const float* p) { return *reinterpret_cast<const LooseF*>(p); }
@@ -112,6 +114,10 @@ INLINE void put_group_table(char* out, const F* v, const uint8_t* table) {
     out[4 * i] = char(table[i0[i]]), out[4 * i + 1] = char(table[i1[i]]);
     out[4 * i + 2] = char(table[i2[i]]), out[4 * i + 3] = char(table[i3[i]]);
   }
+}
+template <int count>
+INLINE void put_rows(char* out, int64_t, F (*v)[2], const uint8_t* table) {
+  table ? put_row_table(out, v[0][0], v[0][1], table) : put_row(out, v[0][0], v[0][1]);
 }
 #endif
 

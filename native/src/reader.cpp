@@ -1,10 +1,14 @@
 #include "reader.h"
 
+#include <algorithm>
+#include <type_traits>
+
 #include "operand.h"
 
 namespace allmlp {
 namespace {
 
+constexpr int64_t kReadBytes = 256 << 10;
 constexpr uint64_t kMaxAbout = 64 << 20;
 constexpr int64_t kMaxInt8Sum = 32768;       // 255 * 128 * this, and as much again from the zero point, fit int32
 constexpr int64_t kMaxActivations = 1 << 28;  // numbers in one layer's activations of one image
@@ -49,21 +53,40 @@ void check_block(const BlockHeader& b, const Header& h) {
       check(sum <= kMaxInt8Sum, "sums too long for int8");
 }
 
-float value_at(const char* data, Precision stored, int64_t i) {
-  if (stored == Precision::int8) return reinterpret_cast<const int8_t*>(data)[i];
-  if (stored == Precision::bf16) {
-    uint16_t bits;
-    std::memcpy(&bits, data + 2 * i, 2);
-    return from_bf16(bits);
+template <Element element, class Stored>
+int64_t pack_row_as(const char* row, int64_t inputs, int group, int64_t step, char* to) {
+  const int bytes = bytes_of(element);
+  int64_t sum = 0;
+  for (int64_t i = 0; i < inputs; i += group, to += step)
+    for (int64_t j = 0; j < group && i + j < inputs; ++j) {
+      Stored stored;
+      std::memcpy(&stored, row + (i + j) * sizeof stored, sizeof stored);
+      float value;
+      if constexpr (std::is_same_v<Stored, uint16_t>)
+        value = from_bf16(stored);
+      else
+        value = stored;
+      if constexpr (sizeof(Stored) == 1) sum += stored;
+      put(element, to + j * bytes, value);
+    }
+  return sum;
+}
+
+// One output's weights to where the kernels want them, `group` at a time, `step` bytes apart. Gives their sum, in int8.
+int64_t pack_row(const char* row, int64_t inputs, Element element, int group, int64_t step, char* to) {
+  switch (element) {
+    case Element::f32: return pack_row_as<Element::f32, float>(row, inputs, group, step, to);
+    case Element::f32_of_bf16: return pack_row_as<Element::f32_of_bf16, uint16_t>(row, inputs, group, step, to);
+    case Element::bf16: return pack_row_as<Element::bf16, uint16_t>(row, inputs, group, step, to);
+    case Element::i8: return pack_row_as<Element::i8, int8_t>(row, inputs, group, step, to);
+    case Element::i16: return pack_row_as<Element::i16, int8_t>(row, inputs, group, step, to);
   }
-  float value;
-  std::memcpy(&value, data + 4 * i, 4);
-  return value;
+  return 0;
 }
 
 }  // namespace
 
-Reader::Reader(Source& source) : source_(source) {
+Reader::Reader(Source& source, Arena& arena) : source_(source), arena_(arena) {
   source.read(0, &header_, sizeof header_);
   check_header(header_, source.size());
   blocks_.resize(header_.depth);
@@ -90,16 +113,17 @@ TensorEntry Reader::next(uint64_t bytes) {
   return entry;
 }
 
-Buffer Reader::floats(int64_t count, int64_t padded) {
-  const TensorEntry entry = next(uint64_t(count) * 4);
-  Buffer result(padded * 4);
-  source_.read(entry.offset, result.bytes(), entry.bytes);
+Buffer Reader::floats(int64_t count, int64_t padded, int64_t rows) {
+  const TensorEntry entry = next(uint64_t(count) * rows * 4);
+  Buffer result = arena_.take(padded * rows * 4);
+  for (int64_t row = 0; row < rows; ++row)
+    source_.read(entry.offset + row * count * 4, result.floats() + row * padded, count * 4);
   return result;
 }
 
 Buffer Reader::table() {
   const TensorEntry entry = next(256);
-  Buffer result(256);
+  Buffer result = arena_.take(256);
   source_.read(entry.offset, result.bytes(), entry.bytes);
   return result;
 }
@@ -126,20 +150,24 @@ Linear Reader::linear(const Kernels& kernels, int outputs, int inputs, int zero_
   linear.outputs = int(as_rows ? padded : padded / columns);
   linear.stride = as_rows ? row_stride(int64_t(linear.groups) * group * bytes)
                           : int64_t(linear.groups) * columns * group * bytes;
-  linear.weights = Buffer(linear.stride * linear.outputs);
+  linear.weights = arena_.take(linear.stride * linear.outputs);
   std::vector<int64_t> sums(padded);
-  std::vector<char> row(int64_t(inputs) * width);  // one output at a time: little memory beside the result
-  for (int64_t o = 0; o < outputs; ++o) {
-    source_.read(entry.offset + uint64_t(o) * row.size(), row.data(), row.size());
-    char* to = linear.weights.bytes() + (as_rows ? o : o / columns) * linear.stride;
-    for (int64_t i = 0; i < inputs; ++i) {
-      const float value = value_at(row.data(), stored, i);
-      if (stored == Precision::int8) sums[o] += int64_t(value);
-      put(element, to + (as_rows ? i : (i / group * columns + o % columns) * group + i % group) * bytes, value);
+  const int64_t row_bytes = int64_t(inputs) * width, most = std::max<int64_t>(1, kReadBytes / row_bytes);
+  std::vector<char> rows(std::min<int64_t>(most, outputs) * row_bytes);  // little memory beside the result
+  for (int64_t first = 0; first < outputs; first += most) {
+    const int64_t count = std::min<int64_t>(most, outputs - first);
+    source_.read(entry.offset + uint64_t(first) * row_bytes, rows.data(), count * row_bytes);
+    for (int64_t o = first; o < first + count; ++o) {
+      const char* row = rows.data() + (o - first) * row_bytes;
+      char* to = linear.weights.bytes() + (as_rows ? o : o / columns) * linear.stride;
+      if (!as_rows) to += o % columns * group * bytes;
+      // `group` numbers side by side, then on to where the next ones of this output are.
+      const int64_t step = as_rows ? int64_t(group) * bytes : int64_t(columns) * group * bytes;
+      sums[o] = pack_row(row, inputs, element, group, step, to);
     }
   }
   if (stored == Precision::int8) {
-    linear.start = Buffer(padded * 4);
+    linear.start = arena_.take(padded * 4);
     for (int64_t o = 0; o < padded; ++o)
       reinterpret_cast<int32_t*>(linear.start.bytes())[o] = int32_t(-zero_point * sums[o]);
     linear.scale = floats(outputs, padded);

@@ -21,7 +21,8 @@ struct Linear {
 
 class Reader {
  public:
-  explicit Reader(Source& source);
+  // What it reads is kept in `arena`.
+  Reader(Source& source, Arena& arena);
 
   const Header& header() const { return header_; }
   const std::vector<BlockHeader>& blocks() const { return blocks_; }
@@ -29,8 +30,8 @@ class Reader {
   int64_t tokens() const;
   std::string about() const { return about_; }
 
-  // The next tensor, `count` floats, padded with zeros to `padded`.
-  Buffer floats(int64_t count, int64_t padded);
+  // The next tensor, `rows` times `count` floats, each row padded with zeros to `padded`.
+  Buffer floats(int64_t count, int64_t padded, int64_t rows = 1);
   // The next 256 bytes.
   Buffer table();
   // The next tensors: weights [outputs][inputs], in int8 scale [outputs], then bias or shift [outputs].
@@ -44,6 +45,7 @@ class Reader {
   TensorEntry next(uint64_t bytes);
 
   Source& source_;
+  Arena& arena_;
   Header header_;
   std::vector<BlockHeader> blocks_;
   std::vector<TensorEntry> entries_;

@@ -90,8 +90,10 @@ void gemm(const Gemm& g) {
           g.x[r * g.x_stride + column] = static_cast<float>(exact_gelu(v, g.gelu));
         } else {
           float value;
-          if (g.gate)
+          if (g.gate && P == Precision::int8)
             value = v * g.gate[r * g.gate_stride + column] * g.out_scale + g.out_shift;
+          else if (g.gate)
+            value = v * g.gate[r * g.gate_stride + column];
           else if (g.table)
             value = g.table[cut_byte(v)];
           else

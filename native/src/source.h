@@ -1,11 +1,14 @@
 // Where a model is read from: a file, or bytes in memory. Nothing outside the source is ever touched.
 #pragma once
 
+#include <cerrno>
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
 #include <stdexcept>
 #include <string>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 namespace allmlp {
 
@@ -43,27 +46,30 @@ class MemorySource final : public Source {
 
 class FileSource final : public Source {
  public:
-  explicit FileSource(const std::string& path) : file_(std::fopen(path.c_str(), "rb")) {
-    if (!file_) throw BadModel("cannot be opened");
-    long end = -1;
-    if (std::fseek(file_, 0, SEEK_END) == 0) end = std::ftell(file_);
-    if (end < 0) {
-      std::fclose(file_);
-      throw BadModel("cannot be read");
+  explicit FileSource(const std::string& path) : file_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+    struct stat about;
+    if (file_ < 0) throw BadModel("cannot be opened");
+    if (fstat(file_, &about) != 0 || !S_ISREG(about.st_mode)) {
+      ::close(file_);
+      throw BadModel("cannot be read: no file");
     }
-    size_ = static_cast<uint64_t>(end);
+    size_ = static_cast<uint64_t>(about.st_size);
   }
-  ~FileSource() override { std::fclose(file_); }
+  ~FileSource() override { ::close(file_); }
   FileSource(const FileSource&) = delete;
   FileSource& operator=(const FileSource&) = delete;
   uint64_t size() const override { return size_; }
 
  private:
   void copy(uint64_t offset, void* to, uint64_t bytes) override {
-    if (std::fseek(file_, static_cast<long>(offset), SEEK_SET) != 0 || std::fread(to, 1, bytes, file_) != bytes)
-      throw BadModel("cannot be read, or was changed while being read");
+    for (char* at = static_cast<char*>(to); bytes > 0;) {
+      const ssize_t got = pread(file_, at, bytes, static_cast<off_t>(offset));
+      if (got < 0 && errno == EINTR) continue;
+      if (got <= 0) throw BadModel("cannot be read, or was changed while being read");
+      at += got, offset += got, bytes -= got;
+    }
   }
-  std::FILE* file_;
+  int file_;
   uint64_t size_ = 0;
 };
 

@@ -89,9 +89,12 @@ def test_the_largest_int8_sums_do_not_overflow_or_saturate(kernel: dict[str, Any
     assert (run(kernel, weights.T.copy(), values.T.copy(), weights_are_rows=True) == -255 * 128 * 32768).all()
 
 
-@kernels
-@pytest.mark.parametrize("output", ["store", "add"])
-@pytest.mark.parametrize("form", ["columns", "rows", "rows_columns", "table"])
+@pytest.mark.parametrize("kernel,form,output", [
+    pytest.param(row, form, output, id=f"{row['level']}-{row['precision']}-{form}-{output}")
+    for row in ROWS
+    for form, output in [("table", "add"), *([("columns", "store"), ("columns", "add"), ("rows", "add")]
+                                             if row["precision"] == "int8" else [])]
+])  # fmt: skip
 def test_what_is_done_to_sums_before_they_are_stored(kernel: dict[str, Any], form: str, output: str):
     size = (kernel["rows"] + 2, 19, kernel["columns"] + 3)
     a, b, random = operands(kernel, size, form != "columns")
@@ -104,7 +107,6 @@ def test_what_is_done_to_sums_before_they_are_stored(kernel: dict[str, Any], for
     expected = {
         "columns": sums * columns + column_shift,
         "rows": sums * rows[:, None] + row_shift[:, None],
-        "rows_columns": sums * rows[:, None] * columns + row_shift[:, None],
         "table": sums * rows[:, None] * columns + shift,
     }[form] + (x if output == "add" else 0)
     if kernel["precision"] == "int8":
@@ -169,14 +171,18 @@ def test_gated_values_become_an_operand(kernel: dict[str, Any]):
     size = (kernel["rows"] + 1, 11, kernel["columns"] + 5)
     a, b, random = operands(kernel, size, True)
     gate = random.uniform(-1, 1, (size[0], size[2])).astype(np.float32)
-    scale = 1e-3 if kernel["precision"] == "int8" else 1.0
-    got = run(kernel, a, b, weights_are_rows=True, output="rows", gate=gate, out_scale=scale, out_shift=128.0)
-    exact = (a.astype(np.float64) @ b) * gate * scale + 128
+    rows, columns = (random.uniform(0.5, 2, n).astype(np.float32) for n in (size[0], size[2]))
+    row_shift = random.standard_normal(size[0]).astype(np.float32)
+    form = "rows_columns" if kernel["precision"] == "int8" else "plain"
+    got = run(kernel, a, b, weights_are_rows=True, form=form, output="rows", gate=gate, out_scale=1e-3, out_shift=128.0,
+              row_scale=rows, row_shift=row_shift, column_scale=columns)  # fmt: skip
+    sums = a.astype(np.float64) @ b
     if kernel["precision"] == "int8":
-        assert np.abs(got - np.clip(np.rint(exact), 0, 255)).max() <= 1  # a tie may fall to the other side
-        assert (got == np.clip(np.rint(exact), 0, 255)).mean() > 0.99
+        exact = np.clip(np.rint((sums * rows[:, None] * columns + row_shift[:, None]) * gate * 1e-3 + 128), 0, 255)
+        assert np.abs(got - exact).max() <= 1  # a tie may fall to the other side
+        assert (got == exact).mean() > 0.99
     else:
-        assert np.allclose(got, exact, rtol=BF16_STEP / 2 if kernel["precision"] == "bf16" else 1e-6, atol=1e-4)
+        assert np.allclose(got, sums * gate, rtol=BF16_STEP / 2 if kernel["precision"] == "bf16" else 1e-6, atol=1e-4)
 
 
 @kernels
