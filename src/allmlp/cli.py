@@ -55,7 +55,8 @@ def parser() -> Parser:
 
     train = command("train", "Train a network on DATA; writes a run folder with checkpoints and report.html.")
     train.add_argument("data", nargs="?", metavar="DATA", help="a folder of images, a name such as digits, …")
-    train.add_argument("--model", metavar="NAME", help="a name of `allmlp models` (default: by the image size)")
+    train.add_argument("--model", metavar="NAME|FILE",
+                       help="a name of `allmlp models`, or a network's config, FILE.json (default: by the image size)")
     train.add_argument("--recipe", metavar="NAME|FILE", help="a name of `allmlp recipes`, or a recipe.json")
     train.add_argument("--init", metavar="MODEL", help="start from the weights of a MODEL")
     train.add_argument("--output", metavar="DIR", help="the run folder (default: runs/DATE-MODEL-DATA)")
@@ -198,6 +199,7 @@ def parser() -> Parser:
 
     models = command("models", "List the networks, or show one in detail.")
     models.add_argument("--pretrained", action="store_true", help="list the published weights instead")
+    models.add_argument("--config", action="store_true", help="print the config of one network, for --model FILE.json")
     models.add_argument("pattern", nargs="?", default="*", metavar="PATTERN", help="a name, or e.g. 'mixer*'")
 
     recipes = command("recipes", "List the recipes, or show one in full: what was published, and every number.")

@@ -26,7 +26,7 @@ from allmlp.models.blocks.pooling import IdentityMixingConfig, PoolingConfig
 from allmlp.models.blocks.resmlp import ResMLPConfig
 from allmlp.models.blocks.shift import ShiftConfig
 from allmlp.models.blocks.sum import SumConfig
-from allmlp.models.config import AnyLayer
+from allmlp.models.config import AnyLayer, ModelConfig
 from allmlp.models.layers import Gelu
 from allmlp.models.merging import MergingConfig
 
@@ -58,6 +58,20 @@ def spelled_blocks(text: str, width: int, channel_hidden: int | None = None, tok
             if len(layers) > MOST_LAYERS:
                 raise BadSetting(f"blocks {printable(text, 80)!r}: more than {MOST_LAYERS} layers, which is the limit")
     return tuple(layers)
+
+
+def respelled(config: ModelConfig, text: str) -> ModelConfig:
+    """`config` with the blocks that `text` spells, of the sizes that its own first block has.
+
+    Without `*` and `merging` they take turns up to the depth; otherwise they are all the layers. Raises as
+    `spelled_blocks` does.
+    """
+    first = config.blocks[0]
+    hidden = getattr(first, "channel_hidden", None) or getattr(first, "hidden", None)
+    blocks = spelled_blocks(text, config.width, hidden, getattr(first, "token_hidden", None),
+                            activation="tanh" if first.activation == "tanh" else "erf")
+    complete = "*" in text or any(isinstance(block, MergingConfig) for block in blocks)
+    return config.with_(blocks=blocks, depth=len(blocks) if complete else max(config.depth, len(blocks)))
 
 
 @dataclass(frozen=True)

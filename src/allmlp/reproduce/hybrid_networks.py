@@ -1,9 +1,9 @@
 """The networks of the experiment `hybrids`: each idea brought to the multiply-adds of the same plain Mixer.
 
 A Mixer of 4 blocks sets the cost; every other network has as many layers of its kind and is made wider or narrower
-until one image takes it as many multiply-adds: first the width (in steps of the heads), then the hidden width of the channel
-MLPs, between 1.5 and 2.5 times the width where the Mixer's is twice. So parameters differ, and so does speed, which is
-measured.
+until one image takes it as many multiply-adds: first the width (in steps of the heads), then the hidden width of the
+channel MLPs, between 1.5 and 2.5 times the width where the Mixer's is twice. So parameters differ, and so does speed,
+which is measured.
 """
 
 from functools import cache
