@@ -45,6 +45,11 @@ def parser() -> Parser:
         to.add_argument("--image-size", type=image_size, metavar="N|HxW",
                         help="pixels, e.g. 96 or 64x96 (default: the network's own); weights are resized to it")
 
+    def any_size(to: Parser) -> None:
+        to.add_argument("--any-size", choices=("aspect", "native"),
+                        help="images keep their shape, at the network's area or at their own size, for a network that "
+                             "takes any size; those of one size are computed together")
+
     def source(to: Parser, fraction: str = "0.2") -> None:
         to.add_argument("--val-fraction", type=float, metavar="F",
                         help=f"part held out where DATA has no splits (default: {fraction})")
@@ -117,6 +122,7 @@ def parser() -> Parser:
     evaluate.add_argument("--and", nargs=2, action="append", default=[], metavar=("MODEL", "DATA"), dest="pairs",
                           help="measure this too, and the mean (Avg-5, if these are its five sets); may be repeated")
     size(evaluate)
+    any_size(evaluate)
     machine(evaluate)
     source(evaluate)
 
@@ -127,6 +133,7 @@ def parser() -> Parser:
     predict.add_argument("--csv", metavar="FILE", help="write file, class, probability, … as CSV ('-': stdout)")
     predict.add_argument("--skip-bad", action="store_true", help="leave out broken images and say which")
     size(predict)
+    any_size(predict)
     machine(predict)
 
     serve = command("serve", "Answer over HTTP: POST /predict with an image, classes and probabilities come back.")

@@ -332,9 +332,9 @@ stems = st.sampled_from([PatchStem(), PatchStem(overlap=1, norm=LayerNormConfig(
 
 
 @st.composite
-def compositions(draw: st.DrawFn) -> ModelConfig:
-    """Up to two blocks, perhaps patch merging, up to two more; the whole repeated in turn or not."""
-    first, last = (draw(st.lists(st.one_of(plain, sums), min_size=1, max_size=2)) for _ in range(2))
+def compositions(draw: st.DrawFn, most: int = 2) -> ModelConfig:
+    """Up to `most` blocks, perhaps patch merging, up to `most` more; the whole repeated in turn or not."""
+    first, last = (draw(st.lists(st.one_of(plain, sums), min_size=1, max_size=most)) for _ in range(2))
     merging = draw(st.lists(st.builds(MergingConfig, norm=st.sampled_from([LayerNormConfig(), WholeImageNormConfig()])),
                             max_size=1))
     blocks = (*first, *merging, *last)
@@ -369,7 +369,7 @@ def test_any_composition_gives_the_same_logits_after_a_training_step_in_onnx_run
         pytest.importorskip(package, reason=f"{package} is not installed: pip install 'allmlp[export]'")
     seen = []
 
-    @given(compositions())
+    @given(compositions(most=1))  # an export takes seconds
     @settings(max_examples=20, deadline=None)
     def check(config: ModelConfig) -> None:
         model = build(config, generator=torch.Generator().manual_seed(0)).train()

@@ -20,6 +20,7 @@ EXPERIMENTS: dict[str, str] = {  # name -> the module here whose `EXPERIMENT` it
     "resmlp-ablations": "resmlp_ablations",
     "mixer-variants": "mixer_variants",
     "hybrids": "hybrids",
+    "any-size": "any_size",
 }
 
 
