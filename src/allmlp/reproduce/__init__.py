@@ -21,6 +21,7 @@ EXPERIMENTS: dict[str, str] = {  # name -> the module here whose `EXPERIMENT` it
     "mixer-variants": "mixer_variants",
     "hybrids": "hybrids",
     "any-size": "any_size",
+    "small-models": "small_models",
 }
 
 

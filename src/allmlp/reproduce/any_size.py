@@ -154,8 +154,8 @@ EXPERIMENT = Experiment(
     steps of 64 images, at their own 32 x 32 pixels or, batch by batch, at one of the five sizes. The same weights then
     answer for the 1,440 test scenes at five sizes: the same scenes, enlarged, shrunk or stretched, so larger ones hold
     no more detail, and stretched digits are new to what learnt at 32 x 32. Beside it a plain Mixer (width 64, 4 blocks,
-    patches of 8 pixels; as many multiply-adds, within 4 percent) trained at 32 x 32: once with every image brought back to
-    32 x 32, which undoes the change but for what shrinking lost, and once with its weights brought to each size by
+    patches of 8 pixels; as many multiply-adds, within 4 percent) trained at 32 x 32: once with every image brought back
+    to 32 x 32, which undoes the change but for what shrinking lost, and once with its weights brought to each size by
     `allmlp.resize`.""",
     paper="There is none: no paper trained these networks.",
     columns=("way", *COLUMNS, "macs", "parameters"),

@@ -35,14 +35,15 @@ def there(runtime: str) -> bool:
 
 
 def speeds(job: Job, runtime: str, networks: Mapping[str, MakeNetwork], preprocess: Preprocess,
-           num_classes: int) -> Iterator[Mapping[str, Any]]:
-    """A row for each network that `runtime` can run; of the latency the median, of images per second the best batch."""
+           num_classes: int, mark: str = "") -> Iterator[Mapping[str, Any]]:
+    """A row for each network that `runtime` can run; of the latency the median, of images per second the best batch.
+    `mark`: what the files in the job's folder begin with."""
     contenders: dict[str, Make] = {}
     for number, (name, make) in enumerate(networks.items()):
         if runtime == PYTORCH:
             contenders[name] = make
             continue
-        path = job.folder / f"{number}.{'onnx' if runtime == ONNX else 'allmlp'}"
+        path = job.folder / f"{mark}{number}.{'onnx' if runtime == ONNX else 'allmlp'}"
         if path.exists() or written(make(), path, preprocess):
             contenders[name] = partial(loaded, runtime, path, preprocess, num_classes)
     costs = measure_costs(contenders, preprocess.image_size, BATCHES, rounds=1 if job.reduced else ROUNDS,

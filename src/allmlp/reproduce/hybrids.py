@@ -60,7 +60,7 @@ def trained(job: Job, name: str, data: str, seed: int) -> Mapping[str, Any]:
             "macs": macs(network.eval(), next(network.parameters()).new_tensor(example))}
     learn(network, recipe(seed, 4 if job.reduced else STEPS), train, preprocess=preprocess, device=job.device)
     seen = Subset(train, np.linspace(0, len(train) - 1, min(SEEN, len(train))).astype(int))
-    return {"network": name, "data": data, **cost,
+    return {"network": name, "images": data, **cost,
             "train_accuracy_percent": accuracy_percent(network, seen, preprocess),
             COLUMN: accuracy_percent(network, splits["test"], preprocess)}
 
@@ -181,7 +181,7 @@ EXPERIMENT = Experiment(
     spend most of their time between the operations: their number decides, and PyTorch and ONNX Runtime rank them
     differently. The engine runs Mixer, ResMLP and gMLP with patches, so of these networks the plain Mixer only.""",
     paper="There is none: no paper trained these networks.",
-    columns=("network", "data", COLUMN, "train_accuracy_percent", "parameters", "macs", "runtime", "latency_ms",
+    columns=("network", "images", COLUMN, "train_accuracy_percent", "parameters", "macs", "runtime", "latency_ms",
              "images_per_second", "slowest", "fastest", "batch_size"),
     arms=arms,
     figure=figure,
