@@ -33,9 +33,9 @@ from allmlp.reproduce.spread import at_end, deviation
 
 SIZES = ((32, 32), (24, 24), (48, 48), (32, 64), (48, 24))  # (height, width); the first is the training size
 STEM_PX, TOKENS, WIDTH, DEPTH, STEPS = 4, (4, 4), 44, 4, 300
-POOLED, SEVERAL, IMAGES, WEIGHTS = ("pooled grid, learnt at 32 x 32", "pooled grid, learnt at five sizes",
-                                    "plain Mixer, images resized", "plain Mixer, weights resized")
-WAYS = {POOLED: "one", SEVERAL: "several", IMAGES: "images", WEIGHTS: "weights"}
+WAYS = {"pooled grid, learnt at 32 x 32": "one", "pooled grid, learnt at five sizes": "several",
+        "pooled grid, images resized": "brought back", "plain Mixer, images resized": "images",
+        "plain Mixer, weights resized": "weights"}
 COLUMNS = tuple(f"at_{height}x{width}_percent" for height, width in SIZES)
 
 
@@ -88,29 +88,26 @@ def arms(job: Job) -> Iterator[Arm]:
 def measured(job: Job, way: str, seed: int) -> Mapping[str, Any]:
     data = open_job(job, "digit-scenes")
     train, test = data.splits["train"], part_to_measure(data)
-    plan = recipe(seed, 4 if job.reduced else STEPS)
     if way in ("images", "weights"):
-        model = plain(job, seed, train)
+        model = learnt(job, "plain", seed, train, mixer(64, DEPTH, seed=seed))
     else:
-        model = pooled(seed)
-        learner = AtSeveralSizes(model, seed) if way == "several" else model
-        learn(learner, plan, train, preprocess=PREPROCESS, device=job.device)
+        model = learnt(job, "several" if way == "several" else "pooled", seed, train, pooled(seed))
     found = {}
     for size, column in zip(SIZES, COLUMNS, strict=True):
         network = resize(model, image_size=size) if way == "weights" else model
-        seen = PREPROCESS if way == "images" else PREPROCESS.with_(image_size=size)
+        seen = PREPROCESS if way in ("images", "brought back") else PREPROCESS.with_(image_size=size)
         images = Resized(Resized(test, size), seen.image_size)
         found[column] = accuracy_percent(network.eval(), images, seen)
     return {"way": way, **found, "macs": count_macs(model.config),
             "parameters": sum(parameter.numel() for parameter in model.parameters())}
 
 
-def plain(job: Job, seed: int, train: ImageDataset) -> Model:
-    """The plain Mixer, trained once a seed."""
-    kept = job.folder / f"plain-{seed}.safetensors"
+def learnt(job: Job, name: str, seed: int, train: ImageDataset, model: Model) -> Model:
+    """`model`, trained; once a seed, for all ways that measure it."""
+    kept = job.folder / f"{name}-{seed}.safetensors"
     if not kept.exists():
-        model = mixer(64, DEPTH, seed=seed)
-        learn(model, recipe(seed, 4 if job.reduced else STEPS), train, preprocess=PREPROCESS, device=job.device)
+        learner = AtSeveralSizes(model, seed) if name == "several" else model
+        learn(learner, recipe(seed, 4 if job.reduced else STEPS), train, preprocess=PREPROCESS, device=job.device)
         checkpoint.save(model, kept)
     return checkpoint.load(kept).to(job.device)
 
@@ -121,7 +118,7 @@ def figure(rows: Sequence[Row]) -> Figure:
     places = np.arange(len(SIZES))
     for number, what in enumerate(WAYS):
         values = [at_end(rows, what, column) for column in COLUMNS]
-        axes.errorbar(places + (number - 1.5) * 0.12, [fmean(each) for each in values],
+        axes.errorbar(places + (number - 2) * 0.12, [fmean(each) for each in values],
                       yerr=[deviation(each) for each in values], fmt=figures.MARKERS[number], label=what,
                       color=figures.COLOURS[number])
     axes.set_xticks(places, [f"{height} x {width}" for height, width in SIZES])
@@ -153,10 +150,10 @@ EXPERIMENT = Experiment(
     are averaged onto 4 x 4 tokens, which 4 Mixer blocks (width {WIDTH}) mix. It learns 5,748 digit scenes for {STEPS}
     steps of 64 images, at their own 32 x 32 pixels or, batch by batch, at one of the five sizes. The same weights then
     answer for the 1,440 test scenes at five sizes: the same scenes, enlarged, shrunk or stretched, so larger ones hold
-    no more detail, and stretched digits are new to what learnt at 32 x 32. Beside it a plain Mixer (width 64, 4 blocks,
+    no more detail, and stretched digits are new to what learnt at 32 x 32. Or every image is brought back to 32 x 32
+    first, which undoes the change but for what shrinking lost. Beside it a plain Mixer (width 64, 4 blocks,
     patches of 8 pixels; as many multiply-adds, within 4 percent) trained at 32 x 32: once with every image brought back
-    to 32 x 32, which undoes the change but for what shrinking lost, and once with its weights brought to each size by
-    `allmlp.resize`.""",
+    to it, and once with its weights brought to each size by `allmlp.resize`.""",
     paper="There is none: no paper trained these networks.",
     columns=("way", *COLUMNS, "macs", "parameters"),
     arms=arms,

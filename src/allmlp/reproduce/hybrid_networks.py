@@ -71,6 +71,7 @@ IDEAS: dict[str, Idea] = {
     "convolutional stem, pyramid": Idea(CONVOLVED, "mixer*2,merging,mixer*2", "convolutions", 0.5),
     "convolutional stem, depthwise": Idea(CONVOLVED, ",".join(["mixer,conv"] * DEPTH), "convolutions"),
 }
+TRANSFORMER = Idea(CONTROL, f"attention*{DEPTH}")  # as many multiply-adds as timm's ViT of the same sizes
 NAMES = (MIXER, VIT, RESNET, *list(IDEAS)[1:])
 GROUPS = {name: IDEAS[name].group if name in IDEAS else CONTROL for name in NAMES}
 
@@ -92,34 +93,25 @@ def target(images: Images) -> int:
 
 
 @cache
-def sized(name: str, images: Images) -> ModelConfig:
-    """An idea at the width, and then the hidden width, whose multiply-adds are nearest to the Mixer's."""
+def sizes(idea: Idea, images: Images) -> tuple[int, int]:
+    """The width, and then the hidden width, at which an idea's multiply-adds are nearest to the Mixer's."""
     def off(width: int, hidden: int) -> float:
-        return abs(count_macs(config_of(IDEAS[name], images, width, hidden)) / target(images) - 1)
+        return abs(count_macs(config_of(idea, images, width, hidden)) / target(images) - 1)
 
-    if name == MIXER:
-        return config_of(IDEAS[name], images, images.width, 2 * images.width)
+    if idea == IDEAS[MIXER]:
+        return images.width, 2 * images.width
     width = min(range(HEADS, 4 * images.width, HEADS), key=lambda width: off(width, 2 * width))
-    hidden = min(range(3 * width // 2, 5 * width // 2 + 1), key=lambda hidden: (off(width, hidden), hidden))
-    return config_of(IDEAS[name], images, width, hidden)
+    return width, min(range(3 * width // 2, 5 * width // 2 + 1), key=lambda hidden: (off(width, hidden), hidden))
 
 
-@cache
-def vit_size(images: Images) -> tuple[int, float]:
-    """Width and hidden width over it."""
-    def off(width: int, ratio: float) -> float:
-        return abs(_macs(vit(images.size_px, images.patch_px, width, DEPTH, CLASSES, HEADS, mlp_ratio=ratio), images)
-                   / target(images) - 1)
-
-    width = min(range(HEADS, 4 * images.width, HEADS), key=lambda width: off(width, 2))
-    return width, min((step / width for step in range(3 * width // 2, 5 * width // 2 + 1)),
-                      key=lambda ratio: off(width, ratio))
+def sized(name: str, images: Images) -> ModelConfig:
+    return config_of(IDEAS[name], images, *sizes(IDEAS[name], images))
 
 
 @cache
 def resnet_width(images: Images) -> int:
     """Of the first of four stages of one block each."""
-    return min(range(2, 64), key=lambda width: abs(_macs(resnet(images.size_px, CLASSES, width), images)
+    return min(range(2, 20), key=lambda width: abs(_macs(resnet(images.size_px, CLASSES, width), images)
                                                    - target(images)))
 
 
@@ -131,8 +123,8 @@ def network_of(name: str, data: str, seed: int = 0) -> nn.Module:
     """A network with fresh weights, for the images of `data`. Raises `AllMLPError` where it cannot be built."""
     images = SETS[data]
     if name == VIT:
-        width, ratio = vit_size(images)
-        return vit(images.size_px, images.patch_px, width, DEPTH, CLASSES, HEADS, seed, ratio)
+        width, hidden = sizes(TRANSFORMER, images)
+        return vit(images.size_px, images.patch_px, width, DEPTH, CLASSES, HEADS, seed, hidden / width)
     if name == RESNET:
         return resnet(images.size_px, CLASSES, resnet_width(images), seed=seed)
     return build(sized(name, images), images.preprocess,

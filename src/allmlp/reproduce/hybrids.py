@@ -26,6 +26,7 @@ from allmlp.reproduce.learn import learn, open_job
 from allmlp.reproduce.small import accuracy_percent, recipe
 from allmlp.reproduce.spread import at_end, beyond, deviation, points
 
+SHOWN = 35  # points of accuracy, in the figure's panel of latencies
 STEPS, SEEN = 300, 1000  # training images that what was learnt is measured on
 SCENES, DIGITS = SETS
 SPEED = "speed"
@@ -104,14 +105,14 @@ def figure(rows: Sequence[Row]) -> Figure:
     groups = list(dict.fromkeys(GROUPS[name] for name in listed))
     listed.sort(key=lambda name: groups.index(GROUPS[name]))
     colours = {name: figures.COLOURS[groups.index(GROUPS[name])] for name in listed}
-    drawn, *panels = figures.new(figures.TEXT_WIDTH_CM, 3.2 + 0.46 * len(listed), columns=3, width_ratios=(2, 2, 3.4))
+    drawn, *panels = figures.new(figures.TEXT_WIDTH_CM, 3.2 + 0.46 * len(listed), columns=3, width_ratios=(2, 2, 4.2))
     places = np.arange(len(listed))
     for axes, data in zip(panels[:2], (SCENES, DIGITS), strict=True):
         for place, name in zip(places, listed, strict=True):
             found = accuracies(rows, name, data)
             axes.errorbar(fmean(found), place, xerr=deviation(found), fmt="o", color=colours[name], elinewidth=0.9)
         axes.axvline(fmean(accuracies(rows, MIXER, data)), color=figures.QUIET, linewidth=0.8)
-        axes.set(xlabel="test accuracy, %", title=data, ylim=(len(listed) - 0.5, -0.5), yticks=places)
+        axes.set(xlabel="accuracy, %", title=data, ylim=(len(listed) - 0.5, -0.5), yticks=places)
         axes.set_yticklabels([f"{name}  {place + 1}" for place, name in zip(places, listed, strict=True)]
                              if axes is panels[0] else [str(place + 1) for place in places])
         axes.tick_params(axis="y", length=0)
@@ -119,26 +120,38 @@ def figure(rows: Sequence[Row]) -> Figure:
     over_latency(panels[2], rows, listed, colours, runtime)
     for number, group in enumerate(groups):
         panels[2].plot([], [], "o", color=figures.COLOURS[number], label=group)
-    drawn.legend(*panels[2].get_legend_handles_labels(), loc="outside lower center", ncols=len(groups) + 1)
+    drawn.legend(*panels[2].get_legend_handles_labels(), loc="outside lower center", ncols=len(groups) + 2)
     return drawn
 
 
 def over_latency(axes: Axes, rows: Sequence[Row], listed: Sequence[str], colours: Mapping[str, str],
                  runtime: str) -> None:
+    """Those within `SHOWN` points of the best; the others are named below, by number."""
     latency = latencies(rows, runtime)
+    means = {name: fmean(accuracies(rows, name)) for name in listed}
+    lowest, below = max(means.values()) - SHOWN, list[str]()
     for number, name in enumerate(listed, 1):
-        if name in latency:
+        if name in latency and means[name] < lowest:
+            below.append(f"{number} at {means[name]:.0f} % and {latency[name]:.2f} ms")
+        elif name in latency:
             found = accuracies(rows, name)
             axes.errorbar(latency[name], fmean(found), yerr=deviation(found), fmt="o", color=colours[name],
                           elinewidth=0.7)
-            axes.annotate(str(number), (latency[name], fmean(found)), xytext=(4, 3), textcoords="offset points",
-                          fontsize=6.5, color=figures.INK)
+            axes.annotate(str(number), (latency[name], fmean(found)), xytext=(4, 3 if number % 2 else -8),
+                          textcoords="offset points", fontsize=6.5, color=figures.INK)
+    engine = latencies(rows, ENGINE)
+    for name in engine:
+        axes.plot(engine[name], fmean(accuracies(rows, name)), "o", color=colours[name], markerfacecolor="white",
+                  label=ENGINE)
     best = on_front(rows, runtime)
     axes.plot([latency[name] for name in best], [fmean(accuracies(rows, name)) for name in best], zorder=0,
               drawstyle="steps-post", color=figures.QUIET, linewidth=1, label="front")
+    if below:
+        axes.annotate("below:\n" + "\n".join(below), (0.02, 0.02), xycoords="axes fraction", fontsize=6.5,
+                      color=figures.QUIET)
     axes.margins(x=0.1)
     log_axis(axes)
-    axes.set(xlabel=f"latency of one image, ms ({runtime}, one core)", title=f"{SCENES}: accuracy over speed")
+    axes.set(xlabel=f"one image in {runtime}, ms", title="accuracy over latency, %")
 
 
 def found(rows: Sequence[Row]) -> Found:
