@@ -146,7 +146,7 @@ def test_what_the_family_gains_is_read_off_the_rows_and_one_seed_is_called_one()
                      "latency_ms": 2.0 - network.has_stem * (network.size_px == 96)})
     rows += [{"what": "recipe scenes", "seed": 0, "test_accuracy_percent": 98.0}]
     text = small_models.found(rows).text
-    assert "mixer_stem_p8_32 96.0 ± 1.0 % in 2.00 ms, beside 91.0 % with patches in 2.00 ms (+5.0 ± 1.4 points, " in text
+    assert "mixer_stem_p8_32 96.0 ± 1.0 % in 2.00 ms, beside 91.0 % with patches in 2.00 ms (+5.0 ± 1.4" in text
     assert "beyond the spread)" in text
     assert "(+5.0 ± 0.0 points, one seed)" in text
     assert "on the front at 96 pixels: mixer_stem_p16_96, mixer_stem_n16_96" in text
