@@ -45,6 +45,11 @@ def parser() -> Parser:
         to.add_argument("--image-size", type=image_size, metavar="N|HxW",
                         help="pixels, e.g. 96 or 64x96 (default: the network's own); weights are resized to it")
 
+    def any_size(to: Parser) -> None:
+        to.add_argument("--any-size", choices=("aspect", "native"),
+                        help="images keep their shape, at the network's area or at their own size, for a network that "
+                             "takes any size; those of one size are computed together")
+
     def source(to: Parser, fraction: str = "0.2") -> None:
         to.add_argument("--val-fraction", type=float, metavar="F",
                         help=f"part held out where DATA has no splits (default: {fraction})")
@@ -55,7 +60,8 @@ def parser() -> Parser:
 
     train = command("train", "Train a network on DATA; writes a run folder with checkpoints and report.html.")
     train.add_argument("data", nargs="?", metavar="DATA", help="a folder of images, a name such as digits, …")
-    train.add_argument("--model", metavar="NAME", help="a name of `allmlp models` (default: by the image size)")
+    train.add_argument("--model", metavar="NAME|FILE",
+                       help="a name of `allmlp models`, or a network's config, FILE.json (default: by the image size)")
     train.add_argument("--recipe", metavar="NAME|FILE", help="a name of `allmlp recipes`, or a recipe.json")
     train.add_argument("--init", metavar="MODEL", help="start from the weights of a MODEL")
     train.add_argument("--output", metavar="DIR", help="the run folder (default: runs/DATE-MODEL-DATA)")
@@ -116,6 +122,7 @@ def parser() -> Parser:
     evaluate.add_argument("--and", nargs=2, action="append", default=[], metavar=("MODEL", "DATA"), dest="pairs",
                           help="measure this too, and the mean (Avg-5, if these are its five sets); may be repeated")
     size(evaluate)
+    any_size(evaluate)
     machine(evaluate)
     source(evaluate)
 
@@ -126,6 +133,7 @@ def parser() -> Parser:
     predict.add_argument("--csv", metavar="FILE", help="write file, class, probability, … as CSV ('-': stdout)")
     predict.add_argument("--skip-bad", action="store_true", help="leave out broken images and say which")
     size(predict)
+    any_size(predict)
     machine(predict)
 
     serve = command("serve", "Answer over HTTP: POST /predict with an image, classes and probabilities come back.")
@@ -214,6 +222,7 @@ def parser() -> Parser:
 
     models = command("models", "List the networks, or show one in detail.")
     models.add_argument("--pretrained", action="store_true", help="list the published weights instead")
+    models.add_argument("--config", action="store_true", help="print the config of one network, for --model FILE.json")
     models.add_argument("pattern", nargs="?", default="*", metavar="PATTERN", help="a name, or e.g. 'mixer*'")
 
     recipes = command("recipes", "List the recipes, or show one in full: what was published, and every number.")

@@ -84,6 +84,19 @@ def gmlp(depth, patch, width, hidden, tokens):
     return parameters, stem * tokens + depth * (tokens * width * (hidden + half) + half * tokens * tokens)
 
 
+def stemmed(depth, patch, width, token_hidden, channel_hidden, image):
+    """A Mixer behind 3 x 3 convolutions of stride 2, each with bias and LayerNorm, that double their channels up to the
+    width, and a linear map of each place."""
+    side, channels, halvings = image, 3, patch.bit_length() - 1
+    tokens = (image // patch) ** 2
+    parameters, macs = mixer(depth, patch, width, token_hidden, channel_hidden, tokens)
+    parameters, macs = parameters - 3 * patch * patch * width - width, macs - 3 * patch * patch * width * tokens
+    for halving in range(halvings):
+        out, side = width // 2 ** (halvings - 1 - halving), side // 2
+        parameters, macs, channels = parameters + (9 * channels + 3) * out, macs + side * side * 9 * channels * out, out
+    return parameters + width * width + width, macs + tokens * width * width
+
+
 OWN = {
     "mixer_s4_32": (mixer(8, 4, 512, 256, 2048, 64), (17_104_896, 1_209_532_416)),
     "mixer_p2_8": (mixer(4, 2, 64, 32, 128, 16), (72_576, 1_323_008)),
@@ -91,6 +104,12 @@ OWN = {
     "mixer_t8_64": (mixer(8, 8, 192, 96, 768, 64), (2_510_144, 172_228_608)),
     "mixer_t8_96": (mixer(8, 8, 192, 96, 768, 144), (2_633_664, 387_514_368)),
     "mixer_t16_224": (mixer(8, 16, 192, 96, 768, 196), (2_824_544, 549_126_144)),
+    "mixer_stem_p8_32": (stemmed(4, 8, 64, 32, 128, 32), (99_712, 2_076_672)),
+    "mixer_stem_n8_32": (stemmed(6, 8, 96, 48, 192, 32), (297_312, 6_064_128)),
+    "mixer_stem_p16_96": (stemmed(4, 16, 64, 32, 128, 96), (105_872, 5_584_896)),
+    "mixer_stem_n16_96": (stemmed(6, 16, 96, 48, 192, 96), (311_256, 15_510_528)),
+    "mixer_stem_p32_224": (stemmed(4, 32, 64, 32, 128, 224), (109_444, 9_182_208)),
+    "mixer_stem_n32_224": (stemmed(6, 32, 96, 48, 192, 224), (319_326, 24_159_744)),
     "resmlp_p2_8": (resmlp(4, 2, 64, 16), (135_936, 2_174_976)),
     "gmlp_p2_8": (gmlp(6, 2, 64, 256, 16), (154_272, 2_568_192)),
 }

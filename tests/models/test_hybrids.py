@@ -3,6 +3,7 @@
 import copy
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,6 +11,10 @@ from hypothesis import strategies as st
 from timm.models.vision_transformer import Block
 from torch.nn import functional as F
 
+from allmlp.backends import BACKENDS
+from allmlp.backends import onnx as onnx_backend
+from allmlp.backends.manifest import Manifest
+from allmlp.backends.pytorch import PyTorchPredictor
 from allmlp.checkpoint import load, save
 from allmlp.errors import AllMLPError, BadData, BadSetting
 from allmlp.inspection.flops import count_macs, count_parameters, measure_macs
@@ -327,9 +332,9 @@ stems = st.sampled_from([PatchStem(), PatchStem(overlap=1, norm=LayerNormConfig(
 
 
 @st.composite
-def compositions(draw: st.DrawFn) -> ModelConfig:
-    """Up to two blocks, perhaps patch merging, up to two more; the whole repeated in turn or not."""
-    first, last = (draw(st.lists(st.one_of(plain, sums), min_size=1, max_size=2)) for _ in range(2))
+def compositions(draw: st.DrawFn, most: int = 2) -> ModelConfig:
+    """Up to `most` blocks, perhaps patch merging, up to `most` more; the whole repeated in turn or not."""
+    first, last = (draw(st.lists(st.one_of(plain, sums), min_size=1, max_size=most)) for _ in range(2))
     merging = draw(st.lists(st.builds(MergingConfig, norm=st.sampled_from([LayerNormConfig(), WholeImageNormConfig()])),
                             max_size=1))
     blocks = (*first, *merging, *last)
@@ -355,3 +360,31 @@ def test_any_composition_builds_takes_a_training_step_and_comes_back_from_its_ch
     save(model.eval(), path)
     with torch.no_grad():
         assert load(path)(images).equal(model(images))
+
+
+@pytest.mark.slow
+def test_any_composition_gives_the_same_logits_after_a_training_step_in_onnx_runtime(tmp_path):
+    """Weights after a step of Adam, which moves all of them, so that no branch is left at zero."""
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason=f"{package} is not installed: pip install 'allmlp[export]'")
+    seen = []
+
+    @given(compositions(most=1))  # an export takes seconds
+    @settings(max_examples=20, deadline=None)
+    def check(config: ModelConfig) -> None:
+        model = build(config, generator=torch.Generator().manual_seed(0)).train()
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        for _ in range(2):
+            F.cross_entropy(model(torch.randn(4, 3, 16, 16)), torch.tensor([0, 1, 2, 3])).backward()
+            optimizer.step()
+        path = tmp_path / f"{len(seen)}.onnx"
+        onnx_backend.export(model.eval(), path)
+        manifest = Manifest(backend="onnx", precision="fp32", preprocess=model.preprocess, num_classes=5)
+        images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+        expected = PyTorchPredictor(model)(images)
+        error = onnx_backend.load(path, manifest, threads=1)(images) - expected
+        assert np.sqrt(np.mean(error**2)) < BACKENDS["onnx"].limits["fp32"] * expected.std(), config
+        seen.append(config)
+
+    check()
+    assert len(seen) >= 20

@@ -16,11 +16,13 @@ from allmlp.data.dataset import Data, ImageDataset
 from allmlp.data.permute import Permuted, draw_permutation
 from allmlp.errors import BadData, BadSetting
 from allmlp.evaluate.among import Among
+from allmlp.evaluate.any_size import AnySize, predict_any_size
 from allmlp.evaluate.avg5 import avg5_percent, name_in_avg5
-from allmlp.evaluate.dataset import Evaluation, evaluate_dataset
+from allmlp.evaluate.dataset import Evaluation, evaluate_dataset, measure
 from allmlp.evaluate.fewshot import SEEDS, FewShot, evaluate_few_shot
 from allmlp.evaluate.knn import knn_predictor
 from allmlp.evaluate.linear import linear_probe
+from allmlp.evaluate.names import align_labels
 from allmlp.evaluate.real import RealMetrics, read_real_labels, real_metrics, sets_of
 from allmlp.evaluate.scores import mean
 from allmlp.evaluate.temperature import Temperature, images_to_fit, temperature_of
@@ -62,6 +64,12 @@ def check(options: argparse.Namespace) -> None:
         raise BadSetting("--temperature is fitted on images as they are, --permute shuffles them; give one of the two")
     given = {"--tta": options.tta, "--temperature": options.temperature, "--per-class": options.per_class,
              "--real-labels": options.real_labels, "--and": options.pairs, "--permute": options.permute}
+    if options.any_size and (other := next((flag for flag, value in {
+            "--image-size": options.image_size, "--knn": options.knn, "--linear-probe": options.linear_probe,
+            "--few-shot": options.few_shot, "--tta": options.tta, "--permute": options.permute,
+            "--temperature": options.temperature, "--workers": options.workers}.items() if value), None)):
+        raise BadSetting(f"--any-size shows each image whole, at a size of its own, to the network's head; leave out "
+                         f"{other}")
     if options.few_shot:
         if idle := [flag for flag, value in given.items() if value]:
             raise BadSetting(f"--few-shot gives an accuracy for each draw, and no predictions; leave out {idle[0]}")
@@ -114,14 +122,20 @@ def accuracy(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     predictor = classifying(predictor, data, options)
     if options.permute:
         images = shuffled(images, predictor, loaded_network, options.permute, options.permute_seed or 0)
-    found = evaluate_dataset(predictor, images, workers=options.workers)
+    if options.any_size:
+        align_labels(images.classes, predictor.classes, images.labels)  # refuses at once what cannot be measured
+        found = measure(predict_any_size(AnySize(predictor, options.any_size), images), predictor, images)
+    else:
+        found = evaluate_dataset(predictor, images, workers=options.workers)
     real_found = None if sets is None else real_metrics(found.logits, sets)
     temperature = None if to_fit is None else fit(to_fit, predictor, found, split, options.workers)
     result = {"model": options.model, "data": options.data, "split": split, "notes": list(data.notes),
               "classifier": classifier(options), "tta": options.tta, "permute": options.permute,
-              "alignment": found.note, **found.metrics.model_dump(mode="json"), **optional("real", real_found),
+              "any_size": options.any_size, "alignment": found.note,
+              **found.metrics.model_dump(mode="json"), **optional("real", real_found),
               **optional("temperature", temperature)}
     notes = [*data.notes, *([f"by {classifier(options)}, not by the network's head"] if frozen else []),
+             *([f"images of all sizes, not cut: {options.any_size}"] if options.any_size else []),
              *([f"logits averaged over views: {options.tta}"] if options.tta else []),
              *([f"images shuffled for the test only: {options.permute}"] if options.permute else [])]
     lines = evaluation_text.lines(found, split, notes, options.per_class)

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from allmlp.errors import unknown_name
+from allmlp.errors import BadSetting, unknown_name
 from allmlp.inspection.flops import count_macs, count_parameters
 from allmlp.models.variants import VARIANTS, list_models
 from allmlp.weights.catalogue import CATALOGUE, as_dict, as_text, list_published
@@ -15,6 +15,12 @@ def run(options: argparse.Namespace) -> int:
     names = list_models(options.pattern)
     if not names:
         raise unknown_name("model", options.pattern, VARIANTS, "`allmlp models` lists all")
+    if options.config:
+        if len(names) > 1:
+            raise BadSetting(f"--config prints one network, and {options.pattern!r} stands for {len(names)}; "
+                             "give a name")
+        print(VARIANTS[names[0]].to_json(indent=2))
+        return 0
     rows = [row(name) for name in names]
     if options.json:
         print(json.dumps(rows))

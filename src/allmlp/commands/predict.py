@@ -14,13 +14,14 @@ import torch
 
 from allmlp.backends import Predictor, load_predictor
 from allmlp.data.image import IMAGE_EXTENSIONS, open_image
-from allmlp.errors import BadData, printable
+from allmlp.errors import BadData, BadSetting, printable
+from allmlp.evaluate.any_size import AnySize
 from allmlp.evaluate.probabilities import check_logits
 from allmlp.evaluate.top_classes import to_probabilities, top_classes
 from allmlp.files import write_text_atomically
 from allmlp.preprocess import fit
 
-BATCH = 64
+BATCH, WHOLE = 64, 8  # files read at a time; as few as that where photographs are kept as large as they are
 ANY_LENGTH = 10**9
 
 
@@ -28,7 +29,11 @@ def run(options: argparse.Namespace) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     files = find_images(options.images)
+    if options.any_size and options.image_size:
+        raise BadSetting("--any-size lets each image have a size of its own, --image-size gives all one; leave one out")
     predictor = load_predictor(options.model, options.device, options.image_size)
+    if options.any_size:
+        predictor = AnySize(predictor, options.any_size)
     rows, bad = [], []
     for row in predictions(predictor, files, options.top):
         if isinstance(row, BadData):
@@ -78,23 +83,28 @@ def find_images(patterns: Sequence[str]) -> list[Path]:
     return files
 
 
-def predictions(predictor: Predictor, files: Sequence[Path], top: int) -> Iterator[dict | BadData]:
+def predictions(predictor: Predictor | AnySize, files: Sequence[Path], top: int) -> Iterator[dict | BadData]:
     """For each file its `top` classes with probabilities, or the reason why it cannot be read, in order.
 
     Raises `BadData` for logits that are not finite.
     """
-    for start in range(0, len(files), BATCH):
+    batch = WHOLE if isinstance(predictor, AnySize) and predictor.sizes == "native" else BATCH
+    for start in range(0, len(files), batch):
         results: list[np.ndarray | BadData] = []
-        for file in files[start : start + BATCH]:
+        for file in files[start : start + batch]:
             try:
-                results.append(fit(open_image(file), predictor.preprocess))
+                image = open_image(file)
+                results.append(predictor.fit(image) if isinstance(predictor, AnySize) else fit(
+                    image, predictor.preprocess))
             except BadData as error:
                 results.append(error)
         good = [image for image in results if isinstance(image, np.ndarray)]
-        logits = predictor(np.stack(good)) if good else np.empty((0, 1), np.float32)
+        logits = np.empty((0, 1), np.float32)
+        if good:
+            logits = predictor(good) if isinstance(predictor, AnySize) else predictor(np.stack(good))
         check_logits(logits, len(good), logits.shape[1])
         probabilities = iter(to_probabilities(logits, predictor.output))
-        for file, result in zip(files[start : start + BATCH], results, strict=True):
+        for file, result in zip(files[start : start + batch], results, strict=True):
             yield result if isinstance(result, BadData) else describe(file, next(probabilities), predictor.classes, top)
 
 

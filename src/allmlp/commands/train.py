@@ -11,12 +11,14 @@ from typing import Any
 
 from allmlp.backends.pytorch import choose_device
 from allmlp.checkpoint import find_checkpoint, is_published, provenance
+from allmlp.commands.network import FIELD, is_config_file, read_config, with_config, with_network_setting
 from allmlp.commands.source import open_source, reopened, source_of
 from allmlp.commands.threads import set_threads
 from allmlp.data import short_name
 from allmlp.data.dataset import Data
 from allmlp.errors import BadCheckpoint, BadData, BadImage, BadSetting
-from allmlp.models.variants import model_config
+from allmlp.models.config import ModelConfig
+from allmlp.models.variants import VARIANTS, model_config
 from allmlp.recipe import Recipe
 from allmlp.recipes import choose, find
 from allmlp.train import train
@@ -24,6 +26,7 @@ from allmlp.train.display import SilentDisplay, display_for_stderr
 from allmlp.train.distributed import Processes, join
 from allmlp.train.engine import Engine
 from allmlp.train.run_folder import read_recipe, read_run, read_split
+from allmlp.train.start import network_config
 from allmlp.values import with_dotted
 from allmlp.weights.hub import is_hub_name
 
@@ -59,7 +62,7 @@ def train_together(options: argparse.Namespace, processes: Processes) -> int:
             print(plan.recipe.to_json(indent=2))
         return 0
     threads = set_threads(options.threads or (plan.threads if plan.processes == processes.count else None),
-                          plan.recipe.model)
+                          known_config(plan.recipe))
     display = display_for_stderr() if processes.first and not options.quiet else SilentDisplay()
     engine = Engine(options.sharding, options.compile, options.activation_checkpointing)
     loggers = [] if options.logger == "none" else options.logger.split(",")
@@ -105,12 +108,12 @@ def new_run(options: argparse.Namespace) -> Plan:
     if options.recipe:
         find(options.recipe)  # a wrong name is told before anything is read
     if options.model:
-        model_config(options.model, image_size=options.image_size)
+        named_config(options.model, options.image_size)
     source = source_of(options)
     data = open_source(options, source)
     recipe = build_recipe(options, data)
     if not recipe.init:
-        model_config(recipe.model, image_size=recipe.image_size)
+        network_config(recipe)
     model = Path(recipe.init).stem if recipe.init else recipe.model
     output = options.output or f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{model}-{short_name(options.data)}"
     return Plan(recipe, data, Path(output), source)
@@ -132,9 +135,14 @@ def resumed_run(options: argparse.Namespace) -> Plan:
 def build_recipe(options: argparse.Namespace, data: Data) -> Recipe:
     """The recipe that the options ask for: by name or by the data, then changed by flags, then by `--set`."""
     recipe = find(options.recipe) if options.recipe else choose(options.data, data)
-    changes = {"data": data.name, "model": options.model, "init": options.init, "image_size": options.image_size,
-               "batch_size": options.batch_size, "seed": options.seed}
+    file = read_config(options.model) if options.model and is_config_file(options.model) else None
+    if options.init or options.model:
+        recipe = recipe.with_(network=None)
+    changes = {"data": data.name, "model": None if file else options.model, "init": options.init,
+               "image_size": options.image_size, "batch_size": options.batch_size, "seed": options.seed}
     recipe = recipe.with_(**{key: value for key, value in changes.items() if value is not None})
+    if file:
+        recipe = with_config(recipe, file, Path(options.model).stem)
     if options.init:
         recipe = recipe.with_(model=network_of(options.init))
     if options.epochs is not None:
@@ -145,10 +153,30 @@ def build_recipe(options: argparse.Namespace, data: Data) -> Recipe:
         key, equals, value = setting.partition("=")
         if not equals or not key:
             raise BadSetting(f"--set {setting!r}: give KEY=VALUE, e.g. --set optimizer.learning_rate=0.001")
-        recipe = with_dotted(recipe, key, value)
+        owner, _, name = key.partition(".")
+        if owner == "model" and name:
+            raise BadSetting(f"--set {setting!r}: 'model' is a name; the network's own settings are "
+                             f"--set {FIELD}.{name}")
+        recipe = with_network_setting(recipe, name, value) if owner == FIELD and name else with_dotted(
+            recipe, key, value)
     if data.multi_label and recipe.loss.kind == "softmax":
         recipe = recipe.with_(loss=recipe.loss.with_(kind="sigmoid"))
     return recipe
+
+
+def named_config(model: str, image_size: tuple[int, int] | None) -> ModelConfig:
+    """The config of a name or file at a size. Raises what reading it does."""
+    if not is_config_file(model):
+        return model_config(model, image_size=image_size)
+    config = read_config(model)
+    return config if image_size is None else config.with_(image_size=image_size)
+
+
+def known_config(recipe: Recipe) -> ModelConfig | None:
+    """The network of a recipe, where its config says what it is: not of weights from elsewhere."""
+    if recipe.network is None and recipe.model not in VARIANTS:
+        return None
+    return network_config(recipe.with_(init=None))
 
 
 def network_of(init: str) -> str:

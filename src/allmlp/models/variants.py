@@ -2,7 +2,8 @@
 
 Widths, depths and hidden widths: MLP-Mixer Table 1, ResMLP section 3, gMLP Table 1 (through timm). S/8 is in Google's
 GSAM release; S/4, B/8 and B/4 follow the same rule ("size / patch") and have no published result. The networks for 8,
-32, 64 and 96 pixels are our own; the papers' ablations stand in `ablations.py`.
+32, 64 and 96 pixels are our own, and so are those with a stem of convolutions ("mixer_stem", docs/experiments.md); the
+papers' ablations stand in `ablations.py`.
 """
 
 import fnmatch
@@ -19,6 +20,7 @@ from allmlp.models.config import ModelConfig, height_width
 from allmlp.models.init import seeded
 from allmlp.models.layers import AffineConfig
 from allmlp.models.model import Model, build, one_name_per_class
+from allmlp.models.stems import ConvolutionStem
 from allmlp.preprocess import HALF, IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
 # depth, width C, token hidden D_S, channel hidden D_C
@@ -27,7 +29,8 @@ MIXER_SIZES = {
     "b": (12, 768, 384, 3072),
     "l": (24, 1024, 512, 4096),
     "h": (32, 1280, 640, 5120),
-    "p": (4, 64, 32, 128),  # pico and tiny: ours
+    "p": (4, 64, 32, 128),  # pico, nano and tiny: ours
+    "n": (6, 96, 48, 192),
     "t": (8, 192, 96, 768),
 }
 
@@ -35,7 +38,7 @@ MIXER_SIZES = {
 def _mixer(size: str, patch: int, image: int, **fields: Any) -> ModelConfig:
     depth, width, token_hidden, channel_hidden = MIXER_SIZES[size]
     # Ours have nothing to be equal to, and the erf GELU takes half the time of the other on a CPU.
-    activation = "erf" if size in "pt" else "tanh"
+    activation = "erf" if size in "pnt" else "tanh"
     block = MixerConfig(token_hidden=token_hidden, channel_hidden=channel_hidden, activation=activation)
     return _square(image, patch, width, depth, block, init="flax", **fields)
 
@@ -91,6 +94,12 @@ VARIANTS: dict[str, ModelConfig] = {
     "mixer_t8_64": _mixer("t", 8, 64),
     "mixer_t8_96": _mixer("t", 8, 96),
     "mixer_t16_224": _mixer("t", 16, 224),
+    "mixer_stem_p8_32": _mixer("p", 8, 32, stem=ConvolutionStem()),
+    "mixer_stem_n8_32": _mixer("n", 8, 32, stem=ConvolutionStem()),
+    "mixer_stem_p16_96": _mixer("p", 16, 96, stem=ConvolutionStem()),
+    "mixer_stem_n16_96": _mixer("n", 16, 96, stem=ConvolutionStem()),
+    "mixer_stem_p32_224": _mixer("p", 32, 224, stem=ConvolutionStem()),
+    "mixer_stem_n32_224": _mixer("n", 32, 224, stem=ConvolutionStem()),
     "resmlp_p2_8": _resmlp(4, 64, 2, 0.1, image=8),
     "gmlp_p2_8": _gmlp(6, 64, 256, patch=2, image=8),
     **ABLATIONS,

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from allmlp.data.loader import steps_per_epoch
 from allmlp.errors import BadSetting
 from allmlp.models.config import ModelConfig
-from allmlp.models.variants import model_config
 from allmlp.plan.machines import Precision
 from allmlp.recipe import Optimizer, Recipe, Schedule
 from allmlp.train.optimizer import total_steps
+from allmlp.train.start import network_config
 
 # Training images and classes of what recipes name as data.
 KNOWN = {"digits": (1_437, 10), "imagenet": (1_281_167, 1_000), "imagenet21k": (14_197_122, 21_843)}
@@ -56,7 +56,7 @@ def job_of(recipe: Recipe, images: int | None = None, classes: int | None = None
     if images is None:
         raise BadSetting(f"how many training images has {recipe.data!r}? give --images N "
                          f"(known by name: {', '.join(KNOWN)})")
-    config = model_config(recipe.model, image_size=recipe.image_size, num_classes=classes or known_classes)
+    config = network_config(recipe, classes or known_classes)
     notes = []
     if recipe.dino:
         notes.append("DINO: its projection head is not counted")

@@ -4,7 +4,7 @@ Any field can be set by its dotted name (`--set optimizer.weight_decay=0.05`). F
 write down; what follows from data and machine (number of steps, classes, device) is worked out when training starts.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import pydantic
 from pydantic import Field
@@ -35,7 +35,9 @@ class Recipe(Value):
     """One training run, complete."""
 
     name: str
-    model: str  # a name of `allmlp models`
+    model: str  # a name of `allmlp models`; where `network` is given, what that is called
+    # The config of a network without a name, as plain JSON: a recipe is read without knowing networks.
+    network: dict[str, Any] | None = Field(default=None, exclude_if=lambda network: network is None)
     data: str = "digits"
     init: str | None = None  # a checkpoint whose weights training starts from; None: fresh weights
     # How the weights of `init` come to `image_size` (see models.resize); "block" is MLP-Mixer's App. C.
@@ -73,6 +75,8 @@ class Recipe(Value):
             raise ValueError("distillation and dino are two ways to learn from a network; set one of them")
         if self.dino is not None and (self.augment.mixup or self.augment.cutmix):
             raise ValueError("dino learns from crops without labels; set augment.mixup and augment.cutmix to 0")
+        if self.network is not None and self.init is not None:
+            raise ValueError(f"init {self.init} brings its own network; leave out network or init")
         if self.stochastic_depth_rule is not None and self.stochastic_depth is None:
             raise ValueError("stochastic_depth_rule says how stochastic_depth is spread; set stochastic_depth too")
         return self

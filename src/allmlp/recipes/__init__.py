@@ -31,6 +31,7 @@ from allmlp.recipes import (
     resmlp_distilled,
     resmlp_imagenet,
     resmlp_imagenet21k,
+    scenes,
 )
 
 FILES: dict[ModuleType, tuple[Recipe, ...]] = {
@@ -39,6 +40,7 @@ FILES: dict[ModuleType, tuple[Recipe, ...]] = {
     digits_distill: (digits_distill.RECIPE,),
     digits_dino: (digits_dino.RECIPE,),
     folder: (folder.RECIPE,),
+    scenes: (scenes.RECIPE,),
     mixer_imagenet: mixer_imagenet.RECIPES,
     mixer_big_vision: mixer_big_vision.RECIPES,
     mixer_imagenet21k: mixer_imagenet21k.RECIPES,

@@ -19,6 +19,9 @@ EXPERIMENTS: dict[str, str] = {  # name -> the module here whose `EXPERIMENT` it
     "tables": "tables",
     "resmlp-ablations": "resmlp_ablations",
     "mixer-variants": "mixer_variants",
+    "hybrids": "hybrids",
+    "any-size": "any_size",
+    "small-models": "small_models",
 }
 
 

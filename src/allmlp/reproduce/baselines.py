@@ -33,13 +33,13 @@ def resnet(image_size: int, num_classes: int, width: int = 16, layers: tuple[int
 
 
 def vit(image_size: int, patch_size: int, width: int, depth: int, num_classes: int, heads: int = 4,
-        seed: int = 0) -> nn.Module:
-    """A ViT that is pooled by the mean over tokens, as our networks are, and has no class token. `seed` fixes the
-    weights."""
+        seed: int = 0, mlp_ratio: float = 4.0) -> nn.Module:
+    """A ViT that is pooled by the mean over tokens, as our networks are, and has no class token; `mlp_ratio` is its
+    MLPs' hidden width over the width. `seed` fixes the weights."""
     with seeded(seed, "vit"):
         return timm.models.VisionTransformer(
             img_size=image_size, patch_size=patch_size, embed_dim=width, depth=depth, num_heads=heads,
-            num_classes=num_classes, class_token=False, global_pool="avg", fc_norm=False)
+            mlp_ratio=mlp_ratio, num_classes=num_classes, class_token=False, global_pool="avg", fc_norm=False)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,7 @@
 """The network a run starts from."""
 
+import json
+
 import torch
 
 from allmlp import checkpoint
@@ -23,7 +25,7 @@ def starting_model(recipe: Recipe, data: Data) -> Model:
         if model.classes != data.classes:
             model = resize(model, classes=data.classes, seed=recipe.seed)
     else:
-        config = model_config(recipe.model, image_size=recipe.image_size, num_classes=len(data.classes))
+        config = network_config(recipe, len(data.classes))
         generator = torch.Generator().manual_seed(recipe.seed)
         preprocess = default_preprocess(recipe.model, config)
         model = build(configured(config, recipe), preprocess, data.classes, generator).eval()
@@ -32,6 +34,18 @@ def starting_model(recipe: Recipe, data: Data) -> Model:
     model.preprocess = model.preprocess.with_(**changes) if changes else model.preprocess
     model.output = recipe.loss.kind
     return model
+
+
+def network_config(recipe: Recipe, num_classes: int | None = None) -> ModelConfig:
+    """The network of a recipe without `init`, of the recipe's image size: its own, else the one with its name.
+
+    Raises `UnknownName`, and `BadSetting` for what makes no network.
+    """
+    if recipe.network is None:
+        return model_config(recipe.model, image_size=recipe.image_size, num_classes=num_classes)
+    changes = {"num_classes": num_classes, "image_size": recipe.image_size}
+    return ModelConfig.from_json(json.dumps(recipe.network)).with_(
+        **{name: value for name, value in changes.items() if value is not None})
 
 
 def configured(config: ModelConfig, recipe: Recipe) -> ModelConfig:
