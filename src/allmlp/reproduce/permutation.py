@@ -168,14 +168,16 @@ def found(rows: Sequence[Row]) -> Found:
     same = beyond(end("Mixer", "patches+pixels"), end("Mixer", "original")) == 0
     falls = beyond(end("ResNet", "patches+pixels"), end("ResNet", "original")) < 0
     loses = all(beyond(end(name, "global"), end(name, "original")) < 0 for name in ("Mixer", "ResNet"))
-    kept = {name: 100 * fmean(end(name, "global")) / fmean(end(name, "original")) for name in ("Mixer", "ResNet")}
-    more = kept["ResNet"] < kept["Mixer"]
+    kept = {name: [100 * left / whole for left, whole in zip(end(name, "global"), end(name, "original"), strict=True)]
+            for name in ("Mixer", "ResNet")}
+    more = beyond(kept["ResNet"], kept["Mixer"]) < 0
     holds = [exact < EQUAL, same, falls, loses, more]
     text = (f"With patches and pixels shuffled, Mixer's 5-shot accuracy changes by "
             f"{points(end('Mixer', 'patches+pixels'), end('Mixer', 'original'))}, which is "
             f"{'within' if same else 'beyond'} the spread over seeds, and ResNet's by "
             f"{points(end('ResNet', 'patches+pixels'), end('ResNet', 'original'))}. With all pixels shuffled, Mixer "
-            f"keeps {kept['Mixer']:.0f} % of its accuracy and ResNet {kept['ResNet']:.0f} %. A Mixer with permuted "
+            f"keeps {fmean(kept['Mixer']):.0f} % of its accuracy and ResNet {fmean(kept['ResNet']):.0f} %, "
+            f"{'beyond' if more else 'within'} the spread. A Mixer with permuted "
             f"weights gives on shuffled images the logits of the original to {exact:.0e} of the largest (float64).")
     if end("ViT", "original"):
         text += (" ViT, of which the paper does not speak here, changes by "
