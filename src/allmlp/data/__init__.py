@@ -1,6 +1,6 @@
 """Where images come from. `open_data` turns what a person writes for DATA into a `Data`:
 
-    digits, digit-scenes, cifar10, pets, …        a data set by name (`SOURCES`)
+    digits, digit-scenes, digit-masks, cifar10, … a data set by name (`SOURCES`)
     photos                                        a folder of images, of parquet files, of tar shards, or ImageNet's
     imagenet:DIR  imagenet21k:DIR                 ImageNet as it is distributed
     hf:owner/name  hf:DIR  photos.parquet         a data set of the Hugging Face Hub, or parquet files
@@ -36,6 +36,12 @@ def _scenes(where: str, choices: "Choices") -> Data:
     from allmlp.data.scenes import open_scenes
 
     return open_scenes()
+
+
+def _digit_masks(where: str, choices: "Choices") -> Data:
+    from allmlp.data.digit_masks import open_digit_masks
+
+    return open_digit_masks()
 
 
 def _torchvision(where: str, choices: "Choices") -> Data:
@@ -94,7 +100,7 @@ Open = Callable[[str, "Choices"], Data]
 TORCHVISION = ("aircraft", "caltech101", "cars", "cifar10", "cifar100", "country211", "dtd", "eurosat", "flowers102",
                "food101", "gtsrb", "pcam", "pets", "sst2", "stl10", "sun397", "svhn")
 IMAGENET_VARIANTS = ("imagenet-v2", "imagenet-a", "imagenet-r", "imagenet-sketch", "imagenet-c")
-AT_HAND: dict[str, Open] = {"digits": _digits, "digit-scenes": _scenes}  # without any download
+AT_HAND: dict[str, Open] = {"digits": _digits, "digit-scenes": _scenes, "digit-masks": _digit_masks}  # no download
 SOURCES: dict[str, Open] = {**AT_HAND, **dict.fromkeys(TORCHVISION, _torchvision)}  # by name
 KINDS: dict[str, Open] = {  # by what stands before the colon
     "folder": _folder, "imagenet": _imagenet, "imagenet21k": _imagenet21k, "hf": _parquet, "shards": _shards,
