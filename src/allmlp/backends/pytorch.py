@@ -16,6 +16,9 @@ class PyTorchPredictor(NetworkPredictor):
     def __init__(self, model: Model, max_batch: int = MAX_BATCH):
         super().__init__(model, model.preprocess, model.classes, model.output, max_batch=max_batch)
         self.model = model
+        self.task = model.config.task
+        if model.config.segment is not None:
+            self.other_sizes = model.config.segment.other_sizes
 
 
 def load(

@@ -2,7 +2,7 @@
 
 The data set for segmentation that is there without any download. A scene holds one to three digits of 14 to 22 pixels,
 whose frames do not overlap, on the uneven backgrounds of `digit-scenes` with stripes over them; ink is light or dark. A
-pixel belongs to the digit that covers at least half of it, else to the background. So what is asked for is which digit
+pixel belongs to the digit that covers three eighths of it or more, else to the background. So what is asked for is which digit
 it is, and where exactly it ends.
 
 Splits hold scenes of disjoint digits: those of `digits`, the training part of which is divided again, a fifth of each
@@ -29,6 +29,7 @@ VAL_FRACTION = 0.2
 DIGITS = (1, 4)  # of a scene, as far as they find room
 HEIGHT_PX = (14, 23)
 WIDTH_PERCENT = (80, 115)  # of the height
+MIN_OPACITY = 96  # of 255: at half, thin strokes would come apart
 TRIES = 20  # to find room
 STRIPE_PX = (4, 10)  # of two stripes together
 STRIPES = (-30, 31)  # how much lighter or darker every other stripe is, by channel
@@ -110,5 +111,5 @@ def scene(digits: ImageDataset, chosen: np.ndarray, split: str, number: int) -> 
         sign = 1 if draws.random() < 0.7 else -1
         ink = (ground[place].mean((0, 1)).astype(np.int32) + sign * draws.integers(*CONTRAST, size=3)).clip(0, 255)
         image[place] = (image[place] * (255 - opacity[:, :, None]) + ink * opacity[:, :, None] + 127) // 255
-        labels[place][opacity >= 128] = 1 + int(digits.labels[index])
+        labels[place][opacity >= MIN_OPACITY] = 1 + int(digits.labels[index])
     return image.clip(0, 255).astype(np.uint8), labels
