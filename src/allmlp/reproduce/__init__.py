@@ -19,6 +19,7 @@ EXPERIMENTS: dict[str, str] = {  # name -> the module here whose `EXPERIMENT` it
     "tables": "tables",
     "resmlp-ablations": "resmlp_ablations",
     "mixer-variants": "mixer_variants",
+    "segmentation": "segmentation",
 }
 
 
