@@ -54,6 +54,8 @@ def _float_graph(model: "Model") -> Any:
     from allmlp.backends.onnx_graph import write_graph
     from allmlp.quantize.parts import check_supported, take_apart
 
+    if model.config.segment is not None:
+        return _by_pytorch(model)
     try:
         check_supported(model)
     except BadSetting:  # blocks of other kinds

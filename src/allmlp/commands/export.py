@@ -14,6 +14,7 @@ from allmlp.backends.export import Exported, Wish, export
 from allmlp.backends.manifest import Verification, digest
 from allmlp.backends.pytorch import PyTorchPredictor
 from allmlp.backends.verify import Evidence
+from allmlp.backends.graph import check_exportable
 from allmlp.commands.source import open_source, reopened, source_of
 from allmlp.data import open_data
 from allmlp.data.dataset import Data, ImageDataset
@@ -37,6 +38,7 @@ def run(options: argparse.Namespace) -> int:
     wish = Wish("onnx" if page else options.to, options.precision, options.quantiser, options.max_drop, options.threads)
     wish.checked()
     model = checkpoint.load_at(options.model, options.image_size)
+    check_exportable(model, options.to, options.precision)  # before any image is read
     data, own = find_data(options)
     if not own and (options.precision == "int8" or options.max_drop is not None):
         raise BadSetting("int8 finds its ranges on images that the network was trained on, and a drop of accuracy is "
@@ -97,7 +99,7 @@ def evidence(model: Model, data: Data, own: bool, count: int | None, calibration
         raise BadData(f"{data.name}: no image in its {split} split to compare on")
     images = np.stack([fit(dataset.image(int(index)), model.preprocess) for index in chosen])
     labels = None
-    if own:
+    if own and data.task == "classification":
         try:
             aligned, _ = align_labels(dataset.classes, model.classes, dataset.labels)
             labels = aligned[chosen] if aligned.ndim == 1 else None

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from allmlp.backends import Predictor, load_predictor
+from allmlp.backends import Predictor, load_predictor, task_of
+from allmlp.commands.pixels import predict_pixels
 from allmlp.data.image import IMAGE_EXTENSIONS, open_image
-from allmlp.errors import BadData, printable
+from allmlp.errors import BadData, BadSetting, printable
 from allmlp.evaluate.probabilities import check_logits
 from allmlp.evaluate.top_classes import to_probabilities, top_classes
 from allmlp.files import write_text_atomically
@@ -28,7 +29,12 @@ def run(options: argparse.Namespace) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     files = find_images(options.images)
-    predictor = load_predictor(options.model, options.device, options.image_size)
+    predictor = load_predictor(options.model, options.device, options.image_size, task=options.task)
+    if task_of(predictor) == "segmentation":
+        return predict_pixels(options, predictor, files)
+    if options.output or options.other_sizes:
+        raise BadSetting(f"--{'output' if options.output else 'other-sizes'} is for segmentation, and {options.model} is "
+                         "for classification; leave it out")
     rows, bad = [], []
     for row in predictions(predictor, files, options.top):
         if isinstance(row, BadData):

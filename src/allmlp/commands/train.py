@@ -108,6 +108,11 @@ def new_run(options: argparse.Namespace) -> Plan:
         model_config(options.model, image_size=options.image_size)
     source = source_of(options)
     data = open_source(options, source)
+    if options.task is not None and options.task != data.task:
+        has = "a mask for each image" if data.task == "segmentation" else "no masks"
+        raise BadSetting(f"--task {options.task}: {data.name} has {has}, so it is for {data.task}; leave --task out, or "
+                         "give a folder with images/ and masks/" if options.task == "segmentation" else
+                         f"--task {options.task}: {data.name} has {has}, so it is for {data.task}; leave --task out")
     recipe = build_recipe(options, data)
     if not recipe.init:
         model_config(recipe.model, image_size=recipe.image_size)
@@ -146,7 +151,7 @@ def build_recipe(options: argparse.Namespace, data: Data) -> Recipe:
         if not equals or not key:
             raise BadSetting(f"--set {setting!r}: give KEY=VALUE, e.g. --set optimizer.learning_rate=0.001")
         recipe = with_dotted(recipe, key, value)
-    if data.multi_label and recipe.loss.kind == "softmax":
+    if data.task == "classification" and data.multi_label and recipe.loss.kind == "softmax":
         recipe = recipe.with_(loss=recipe.loss.with_(kind="sigmoid"))
     return recipe
 
