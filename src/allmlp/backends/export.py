@@ -124,7 +124,8 @@ def _write(model: Model, folder: Path, backend: Backend, wish: Wish, quantiser: 
     manifest = Manifest(
         backend=wish.backend, precision=wish.precision, quantiser=quantiser, float_blocks=tuple(blocks),
         preprocess=model.preprocess, num_classes=model.num_classes, classes=model.classes, output=model.output,
-        other_sizes=None if model.config.segment is None else model.config.segment.other_sizes, origin=dict(origin or {}), files=manifests.digests(folder),
+        other_sizes=None if model.config.segment is None else model.config.segment.other_sizes,
+        origin=dict(origin or {}), files=manifests.digests(folder),
         versions={"allmlp": allmlp.__version__, **{name: number for name in packages if (number := version(name))}},
     )  # fmt: skip
     manifests.write(folder, manifest)

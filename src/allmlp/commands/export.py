@@ -11,10 +11,10 @@ import torch
 
 from allmlp import checkpoint
 from allmlp.backends.export import Exported, Wish, export
+from allmlp.backends.graph import check_exportable
 from allmlp.backends.manifest import Verification, digest
 from allmlp.backends.pytorch import PyTorchPredictor
 from allmlp.backends.verify import Evidence
-from allmlp.backends.graph import check_exportable
 from allmlp.commands.source import open_source, reopened, source_of
 from allmlp.data import open_data
 from allmlp.data.dataset import Data, ImageDataset

@@ -33,8 +33,8 @@ def run(options: argparse.Namespace) -> int:
     if task_of(predictor) == "segmentation":
         return predict_pixels(options, predictor, files)
     if options.output or options.other_sizes:
-        raise BadSetting(f"--{'output' if options.output else 'other-sizes'} is for segmentation, and {options.model} is "
-                         "for classification; leave it out")
+        flag = "--output" if options.output else "--other-sizes"
+        raise BadSetting(f"{flag} is for segmentation, and {options.model} is for classification; leave it out")
     rows, bad = [], []
     for row in predictions(predictor, files, options.top):
         if isinstance(row, BadData):

@@ -110,9 +110,9 @@ def new_run(options: argparse.Namespace) -> Plan:
     data = open_source(options, source)
     if options.task is not None and options.task != data.task:
         has = "a mask for each image" if data.task == "segmentation" else "no masks"
-        raise BadSetting(f"--task {options.task}: {data.name} has {has}, so it is for {data.task}; leave --task out, or "
-                         "give a folder with images/ and masks/" if options.task == "segmentation" else
-                         f"--task {options.task}: {data.name} has {has}, so it is for {data.task}; leave --task out")
+        other = ", or give a folder with images/ and masks/" if options.task == "segmentation" else ""
+        raise BadSetting(f"--task {options.task}: {data.name} has {has}, so it is for {data.task}; leave --task out"
+                         f"{other}")
     recipe = build_recipe(options, data)
     if not recipe.init:
         model_config(recipe.model, image_size=recipe.image_size)

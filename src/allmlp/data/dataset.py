@@ -83,8 +83,9 @@ def with_map(dataset: Any, index: int) -> np.ndarray:
     """An image and, as its fourth channel, its label map: uint8 `(H, W, 4)`. Raises `BadData` where sizes differ."""
     image, labels = dataset.image(index), dataset.label_map(index)
     if image.shape[:2] != labels.shape:
-        raise BadImage(f"{dataset.name(index)}: its mask has {labels.shape[0]} x {labels.shape[1]} pixels and the image "
-                       f"{image.shape[0]} x {image.shape[1]}; both must be of one size")
+        sizes = [f"{height} x {width}" for height, width in (labels.shape, image.shape[:2])]
+        raise BadImage(f"{dataset.name(index)}: its mask has {sizes[0]} pixels and the image {sizes[1]}; both must be "
+                       "of one size")
     return np.concatenate([image, labels[:, :, None]], axis=2)
 
 

@@ -141,7 +141,8 @@ class Model(nn.Module):
         return self.norm(x_BSC)
 
     def forward_head(self, x_BSC: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
-        """Tokens to logits `(B, K)`, `(B, K, H, W)` for pixels; with `pre_logits`, or without a head, to the pooled features `(B, C)`.
+        """Tokens to logits `(B, K)`, `(B, K, H, W)` for pixels; with `pre_logits`, or without a head, to the pooled
+        features `(B, C)`.
 
         Without pooling (`global_pool` ""), both have an axis of tokens: `(B, S, K)`, `(B, S, C)`.
         """

@@ -34,8 +34,8 @@ def _figure(each: OverlayPicture) -> Html:
     gap = np.full((len(each.image), max(each.image.shape[1] // 20, 1), 3), 255, np.uint8)
     row = np.concatenate([each.image, gap, each.true, gap, each.found], axis=1)
     said = f"{each.name}: the image, its mask, and the network's answer"
-    return tag("figure", picture(row, said, most_pixels=360), tag("figcaption", tag("small", f"{each.wrong_percent:.1f} % "
-               f"wrong · {each.name}")), title=said)
+    caption = tag("figcaption", tag("small", f"{each.wrong_percent:.1f} % wrong · {each.name}"))
+    return tag("figure", picture(row, said, most_pixels=360), caption, title=said)
 
 
 def legend(classes: Sequence[str]) -> Html:

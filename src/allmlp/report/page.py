@@ -27,8 +27,8 @@ def write_report(run: RunReport, path: str | os.PathLike) -> None:
 
 def render(run: RunReport) -> str:
     """The report of `run` as an HTML document."""
-    sections = [_training(run), *_metrics(run), _overlays(run), _mistakes(run), _calibration(run), _model(run), _batch(run), _data(run),
-                _machine(run), _recipe(run)]
+    sections = [_training(run), *_metrics(run), _overlays(run), _mistakes(run), _calibration(run), _model(run),
+                _batch(run), _data(run), _machine(run), _recipe(run)]
     return document(f"{run.model_name} on {run.data_name}", headline(run), sections)
 
 
@@ -81,8 +81,8 @@ def _metrics(run: RunReport) -> list[Html]:
 def _overlaps(metrics: SegmentationMetrics) -> Html:
     rows = [(row.name, count(row.pixels), percent(row.iou_percent), percent(row.boundary_iou_percent))
             for row in sorted(metrics.classes, key=lambda row: (row.iou_percent is None, row.iou_percent or 0))]
-    lead = ("The weakest first. IoU: of the pixels that are or were called so, how many are both. Boundary IoU: the same "
-            "of those near a border alone.")
+    lead = ("The weakest first. IoU: of the pixels that are or were called so, how many are both. Boundary IoU: the "
+            "same of those near a border alone.")
     return section("Classes", lead, table(("class", "pixels", "IoU", "boundary IoU"), rows, numbers=range(1, 4)))
 
 

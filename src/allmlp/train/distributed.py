@@ -16,7 +16,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Self, TypeVar
 
-import numpy as np
 import torch
 import torch.distributed as dist
 

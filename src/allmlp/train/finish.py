@@ -94,7 +94,8 @@ def measured(predictor: Predictor, dataset: ImageDataset, workers: int) -> Evalu
     return evaluate_dataset(predictor, dataset, workers)
 
 
-def summarise(outcome: Outcome, recipe: Recipe, found: dict[str, Evaluation | SegmentationEvaluation]) -> dict[str, Any]:
+def summarise(outcome: Outcome, recipe: Recipe,
+              found: dict[str, Evaluation | SegmentationEvaluation]) -> dict[str, Any]:
     """`results.json`: the final metrics of each held-out split, and what they cost."""
     counters, config = outcome.counters, outcome.model.config
     return {
