@@ -8,6 +8,7 @@ from allmlp import checkpoint
 from allmlp.backends.network import MAX_BATCH, NetworkPredictor
 from allmlp.errors import BadSetting
 from allmlp.models.model import Model
+from allmlp.models.segment import OtherSizes
 
 
 class PyTorchPredictor(NetworkPredictor):
@@ -18,7 +19,7 @@ class PyTorchPredictor(NetworkPredictor):
         self.model = model
         self.task = model.config.task
         if model.config.segment is not None:
-            self.other_sizes = model.config.segment.other_sizes
+            self.other_sizes: OtherSizes = model.config.segment.other_sizes
 
 
 def load(

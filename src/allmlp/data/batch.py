@@ -30,8 +30,8 @@ def augment_batch(images: torch.Tensor, targets: torch.Tensor, augment: Augment,
     `images`: uint8 or float in [0, 255], `(N, 3, H, W)`, or V views of each, `(N, V, 3, H, W)`, which are never mixed;
     `targets`: float `(N, K)`, or label maps uint8 `(N, H, W)`, which follow the affine maps (nearest pixel, ignored
     where nothing was) and are never mixed. Returns float32 images, again in [0, 255], and targets of the same shapes,
-    or the first `where.own` of them; the arguments are left as they are. In a batch of one image, mixup and CutMix mix it with
-    itself, that is, do nothing.
+    or the first `where.own` of them; the arguments are left as they are. In a batch of one image, mixup and CutMix
+    mix it with itself, that is, do nothing.
     """
     where = where or place(len(images), augment)
     if images.ndim == 5:  # views of an image, each of which is moved on its own; labels stay

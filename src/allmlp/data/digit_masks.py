@@ -2,8 +2,8 @@
 
 The data set for segmentation that is there without any download. A scene holds one to three digits of 14 to 22 pixels,
 whose frames do not overlap, on the uneven backgrounds of `digit-scenes` with stripes over them; ink is light or dark. A
-pixel belongs to the digit that covers three eighths of it or more, else to the background. So what is asked for is which
-digit it is, and where exactly it ends.
+pixel belongs to the digit that covers three eighths of it or more, else to the background. So what is asked for is
+which digit it is, and where exactly it ends.
 
 Splits hold scenes of disjoint digits: those of `digits`, the training part of which is divided again, a fifth of each
 class for validation. 2,000, 300 and 500 scenes, always the same ones: what is drawn follows from the scene's number.

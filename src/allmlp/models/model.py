@@ -124,7 +124,7 @@ class Model(nn.Module):
             return self.forward_decoder(images_BCHW, self.config.segment)
         return self.forward_head(self.forward_features(images_BCHW))
 
-    @torch.jit.ignore  # pyright: ignore[reportPrivateImportUsage]
+    @torch.jit.ignore  # pyright: ignore[reportPrivateImportUsage, reportArgumentType]
     def forward_decoder(self, images_BCHW: torch.Tensor, head: DecoderConfig) -> torch.Tensor:
         """Images to logits `(B, K, H, W)` by the outputs of several blocks, the last of them normalised."""
         features_BSC, outputs = self.forward_intermediates(images_BCHW, head.blocks(self.config.depth))

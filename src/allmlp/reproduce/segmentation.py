@@ -170,7 +170,8 @@ def figure(rows: Sequence[Row]) -> Figure:
     chosen = shown(FEW if small else len(test))
     said = {row["what"]: row["answers"] for row in rows if row["seed"] == 0 and row["answers"] and not row["data"]}
     drawn = figures.empty(figures.TEXT_WIDTH_CM, 6.2 + 2.7 * (2 + len(said) if said else 0), layout="constrained")
-    parts = drawn.subfigures(2, 1, height_ratios=(6.2, 2.7 * (2 + len(said)))) if said else [drawn]
+    heights = (6.2, 2.7 * (2 + len(said)))
+    parts: Any = drawn.subfigures(2, 1, height_ratios=heights) if said else [drawn]
     for axes, (column, label) in zip(parts[0].subplots(1, 2), MEASURES.items(), strict=True):
         for name, marker in zip(NAMES, figures.MARKERS, strict=False):
             values = at_end(rows, name, column)
