@@ -50,6 +50,15 @@ def parser() -> Parser:
                         help="images keep their shape, at the network's area or at their own size, for a network that "
                              "takes any size; those of one size are computed together")
 
+    def task(to: Parser, found: str) -> None:
+        to.add_argument("--task", choices=("classification", "segmentation"),
+                        help=f"one class for an image, or one for every pixel (default: by {found})")
+
+    def other_sizes(to: Parser) -> None:
+        to.add_argument("--other-sizes", choices=("windows", "resize"),
+                        help="of segmentation: images of another size by overlapping windows, or resized as a whole "
+                             "(default: as the network was trained for)")
+
     def source(to: Parser, fraction: str = "0.2") -> None:
         to.add_argument("--val-fraction", type=float, metavar="F",
                         help=f"part held out where DATA has no splits (default: {fraction})")
@@ -88,6 +97,7 @@ def parser() -> Parser:
     train.add_argument("--compile", action="store_true", help="compile the network's blocks (torch.compile)")
     train.add_argument("--activation-checkpointing", action="store_true",
                        help="less memory for about a third more time: compute blocks again in the backward pass")
+    task(train, "what DATA has: masks or not")
     size(train)
     machine(train)
     source(train)
@@ -121,17 +131,23 @@ def parser() -> Parser:
                           help="also by ImageNet's reassessed labels: real.json, or the list that timm ships")
     evaluate.add_argument("--and", nargs=2, action="append", default=[], metavar=("MODEL", "DATA"), dest="pairs",
                           help="measure this too, and the mean (Avg-5, if these are its five sets); may be repeated")
+    task(evaluate, "the network")
+    other_sizes(evaluate)
     size(evaluate)
     any_size(evaluate)
     machine(evaluate)
     source(evaluate)
 
-    predict = command("predict", "Name what is on images.")
+    predict = command("predict", "Name what is on images, or every pixel of them.")
     predict.add_argument("model", metavar="MODEL", help="weights file, run folder, published name, Hub id")
     predict.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders or globs")
     predict.add_argument("--top", type=positive, default=3, metavar="K", help="classes to show (default: 3)")
     predict.add_argument("--csv", metavar="FILE", help="write file, class, probability, … as CSV ('-': stdout)")
     predict.add_argument("--skip-bad", action="store_true", help="leave out broken images and say which")
+    predict.add_argument("--output", metavar="DIR", help="of segmentation: where masks and overlays go "
+                                                          "(default: predicted)")
+    task(predict, "the network")
+    other_sizes(predict)
     size(predict)
     any_size(predict)
     machine(predict)

@@ -77,9 +77,11 @@ def find_backend(name: str) -> Backend:
 
 def load_predictor(
     path: str | os.PathLike, device: str = "auto", image_size: tuple[int, int] | None = None,
-    threads: int | None = None,
+    threads: int | None = None, task: Literal["classification", "segmentation"] | None = "classification",
 ) -> Predictor:
     """A predictor from whatever `checkpoint.load` takes, brought to `image_size` (height, width) if given.
+
+    `task`: what it must be for (None: anything); raises `BadSetting` for a network of the other one.
 
     Also from an exported folder, and from a file exported for our engine; those run on the CPU at their own image size.
     `threads`: how many processors an exported network may use; PyTorch's are the process's. Raises what loading and
@@ -88,12 +90,23 @@ def load_predictor(
     from allmlp.backends import native
 
     if manifests.is_export(path):
-        return load_export(path, device, image_size, threads)
-    if native.is_model_file(path):
-        return native.load_as_asked(path, device, image_size, threads)
-    from allmlp.backends.pytorch import load
+        found = load_export(path, device, image_size, threads)
+    elif native.is_model_file(path):
+        found = native.load_as_asked(path, device, image_size, threads)
+    else:
+        from allmlp.backends.pytorch import load
 
-    return load(path, device, image_size)
+        found = load(path, device, image_size)
+    its = task_of(found)
+    if task is not None and its != task:
+        raise BadSetting(f"{os.fspath(path)}: a network for {its}, and here one for {task} is needed; "
+                         + ("it works with `allmlp evaluate`, `predict` and `export --to onnx|pt2`"
+                            if its == "segmentation" else "leave out --task, or train one with masks"))
+    return found
+
+
+def task_of(predictor: Predictor) -> Literal["classification", "segmentation"]:
+    return getattr(predictor, "task", "classification")
 
 
 def load_export(

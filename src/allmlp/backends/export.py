@@ -81,7 +81,7 @@ def export(model: Model, folder: str | os.PathLike, wish: Wish, evidence: Eviden
     from allmlp.backends.graph import check_exportable
 
     backend, quantiser = wish.checked()
-    check_exportable(model)
+    check_exportable(model, wish.backend, wish.precision)
     if wish.precision == "int8" and calibration is None:
         raise BadSetting("precision 'int8' needs images of the training set to find its ranges; give --data")
     if wish.max_drop is not None and evidence.labels is None:
@@ -158,6 +158,7 @@ def _write(model: Model, folder: Path, backend: Backend, wish: Wish, quantiser: 
         backend=wish.backend, precision=wish.precision, quantiser=quantiser, float_blocks=tuple(blocks),
         calibration=choices and choices.calibration, migrate=choices and choices.migrate,
         preprocess=model.preprocess, num_classes=model.num_classes, classes=model.classes, output=model.output,
+        other_sizes=None if model.config.segment is None else model.config.segment.other_sizes,
         origin=dict(origin or {}), files=manifests.digests(folder),
         versions={"allmlp": allmlp.__version__, **{name: number for name in packages if (number := version(name))}},
     )  # fmt: skip

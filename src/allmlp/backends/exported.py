@@ -20,21 +20,24 @@ class ExportPredictor:
         self.preprocess = manifest.preprocess
         self.classes = manifest.classes
         self.output = manifest.output
+        self.task = "classification" if manifest.other_sizes is None else "segmentation"
+        self.other_sizes = manifest.other_sizes or "windows"
         self.run = run
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """uint8 `(N, H, W, 3)` to float32 logits `(N, K)`."""
+        """uint8 `(N, H, W, 3)` to float32 logits `(N, K)`, or `(N, K, H, W)`."""
         height, width = self.preprocess.image_size
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (height, width, 3):
             raise BadData(f"expected uint8 (N, {height}, {width}, 3), got {images.dtype} {images.shape}")
-        parts = [np.empty((0, self.manifest.num_classes), np.float32)]
+        each = (self.manifest.num_classes, *((height, width) if self.task == "segmentation" else ()))
+        parts = [np.empty((0, *each), np.float32)]
         for start in range(0, len(images), MAX_BATCH):
             batch = np.ascontiguousarray(images[start : start + MAX_BATCH])
             try:
                 logits = np.asarray(self.run(batch))
             except Exception as error:  # a runtime's own classes; what comes in was checked, so it is the file
                 raise BadCheckpoint(f"the exported network cannot be run: {printable(error, 200)}") from None
-            if logits.shape != (len(batch), self.manifest.num_classes):
+            if logits.shape != (len(batch), *each):
                 raise BadCheckpoint(f"the exported network gives {logits.shape} for {len(batch)} images, and its "
                                     f"manifest says {self.manifest.num_classes} classes; export it again")
             parts.append(logits.astype(np.float32, copy=False))

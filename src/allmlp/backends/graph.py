@@ -29,12 +29,18 @@ class PixelsToLogits(nn.Module):
         return self.network(pixels.to(self.dtype)).float()
 
 
-def check_exportable(model: Model) -> None:
-    """Raises `BadSetting` for a network that does not turn pictures into logits."""
+FOR_PIXELS = ("onnx", "pt2")  # what networks for segmentation can be exported to, in fp32
+
+
+def check_exportable(model: Model, backend: str, precision: str) -> None:
+    """Raises `BadSetting` for a network that does not turn pictures into logits, or not with this backend."""
+    if model.config.segment is not None and (backend not in FOR_PIXELS or precision != "fp32"):
+        raise BadSetting(f"a network for segmentation can be exported to {' and '.join(FOR_PIXELS)}, in fp32, not to "
+                         f"{backend} in {precision}")
     if not model.num_classes:
         raise BadSetting("an export answers with classes, and this network has none; give it some by "
                          "`allmlp train --init`")
-    if model.global_pool != "avg":
+    if model.global_pool != "avg" and model.config.segment is None:
         raise BadSetting(f"an export answers for whole images, and this network has global_pool "
                          f"{model.global_pool!r}; use 'avg'")
     if model.preprocess.channels != model.config.in_channels:

@@ -18,6 +18,7 @@ import pydantic
 
 from allmlp.errors import AllMLPError, BadCheckpoint, printable
 from allmlp.files import open_regular, refuse_link_out, write_text_atomically
+from allmlp.models.segment import OtherSizes
 from allmlp.preprocess import Preprocess
 from allmlp.quantize.layer_cost import LayerCost
 from allmlp.values import Value
@@ -86,6 +87,8 @@ class Manifest(Value):
     num_classes: int = pydantic.Field(ge=1, le=MAX_CLASSES)
     classes: tuple[str, ...] | None = None
     output: Literal["softmax", "sigmoid"] = "softmax"
+    # Of a network that answers for pixels: how it does for images of other sizes. None: it answers for images.
+    other_sizes: OtherSizes | None = pydantic.Field(default=None, exclude_if=lambda value: value is None)
     origin: dict[str, Any] = pydantic.Field(default_factory=dict)
     versions: dict[str, str] = pydantic.Field(default_factory=dict)
     files: dict[str, FileDigest] = pydantic.Field(default_factory=dict)

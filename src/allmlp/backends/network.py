@@ -1,14 +1,17 @@
 """Any torch network as a predictor: one of ours, or one of timm's to compare with."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
 from allmlp.models.model import Output
+from allmlp.models.segment import OtherSizes
 from allmlp.preprocess import Preprocess, to_network_input
+
+Task = Literal["classification", "segmentation"]
 
 MAX_BATCH = 256  # larger requests are computed in parts, to bound memory
 
@@ -29,9 +32,11 @@ class NetworkPredictor:
         self.output: Output = output
         self.forward: Forward = network if forward is None else forward
         self.max_batch = max_batch
+        self.task: Task = "classification"
+        self.other_sizes: OtherSizes = "windows"
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """uint8 `(N, H, W, 3)` to float32 `(N, K)`."""
+        """uint8 `(N, H, W, 3)` to float32 `(N, K)`; `(N, K, H, W)` where `task` is "segmentation"."""
         if not len(images):  # which some of timm's networks cannot take
             return self(np.zeros((1, *images.shape[1:]), np.uint8))[:0]
         device = next(self.network.parameters()).device

@@ -57,6 +57,8 @@ def _float_graph(model: "Model") -> Any:
     from allmlp.backends.onnx_graph import write_graph
     from allmlp.quantize.parts import check_supported, take_apart
 
+    if model.config.segment is not None:
+        return _by_pytorch(model)
     try:
         check_supported(model)
     except BadSetting:  # blocks of other kinds
@@ -159,8 +161,9 @@ def load(path: Path, manifest: Manifest, threads: int | None = None) -> ExportPr
     except Exception as error:  # the runtime's own classes, all of them about the file
         raise BadCheckpoint(f"{path}: ONNX Runtime refuses it: {' '.join(str(error).split())[:200]}") from None
     height, width = manifest.preprocess.image_size
+    size = [manifest.num_classes, *((height, width) if manifest.other_sizes is not None else ())]
     if [(value.name, value.type, value.shape[1:]) for value in (*images, *logits)] != [
-            ("images", "tensor(uint8)", [height, width, 3]), ("logits", "tensor(float)", [manifest.num_classes])]:
+            ("images", "tensor(uint8)", [height, width, 3]), ("logits", "tensor(float)", size)]:
         raise BadCheckpoint(f"{path}: not the graph that its manifest describes; export the network again")
 
     def run(batch: np.ndarray) -> np.ndarray:

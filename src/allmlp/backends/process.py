@@ -100,7 +100,7 @@ def serve(arguments: Sequence[str], questions: IO[str], answers: IO[str]) -> Non
         from allmlp.backends import load_predictor
         from allmlp.backends.native import NativePredictor
 
-        predictor = load_predictor(arguments[0], "cpu", threads=int(arguments[1]) or None)
+        predictor = load_predictor(arguments[0], "cpu", threads=int(arguments[1]) or None, task=None)
         if int(arguments[1]) and "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(int(arguments[1]))
         images = np.zeros((1, *predictor.preprocess.image_size, 3), np.uint8)

@@ -8,6 +8,7 @@ from allmlp import checkpoint
 from allmlp.backends.network import MAX_BATCH, NetworkPredictor
 from allmlp.errors import BadSetting
 from allmlp.models.model import Model
+from allmlp.models.segment import OtherSizes
 
 
 class PyTorchPredictor(NetworkPredictor):
@@ -16,6 +17,9 @@ class PyTorchPredictor(NetworkPredictor):
     def __init__(self, model: Model, max_batch: int = MAX_BATCH):
         super().__init__(model, model.preprocess, model.classes, model.output, max_batch=max_batch)
         self.model = model
+        self.task = model.config.task
+        if model.config.segment is not None:
+            self.other_sizes: OtherSizes = model.config.segment.other_sizes
 
 
 def load(

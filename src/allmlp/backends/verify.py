@@ -95,6 +95,8 @@ def _in_turn(callers: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
 def _compare(logits: np.ndarray, evidence: Evidence, limit: float) -> tuple[dict[str, float], float]:
     """The figures, and the percentage of clear mistakes: where PyTorch has its own choice ahead by twice the limit."""
     exact = evidence.logits.astype(np.float64)
+    if exact.ndim == 4:  # of pixels, each of which counts as an image
+        exact, logits = (np.moveaxis(each, 1, -1).reshape(-1, exact.shape[1]) for each in (exact, logits))
     difference = np.nan_to_num(logits.astype(np.float64) - exact, nan=1e30, posinf=1e30, neginf=-1e30)
     spread = float(exact.std()) or 1.0
     chosen, expected = logits.argmax(1), exact.argmax(1)

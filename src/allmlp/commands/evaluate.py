@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from allmlp.backends import Predictor, load_features, load_predictor
+from allmlp.backends import Predictor, load_features, load_predictor, task_of
 from allmlp.commands import benchmarks, evaluation_text
+from allmlp.commands.pixels import pixel_result
 from allmlp.commands.source import open_source, source_of
 from allmlp.data import canonical
 from allmlp.data.dataset import Data, ImageDataset
@@ -40,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     found: list[dict[str, Any]] = []
     for model, data in pairs:
         of_pair = argparse.Namespace(**{**vars(options), "model": model, "data": data})
-        result, lines = few_shot(of_pair) if options.few_shot else accuracy(of_pair)
+        result, lines = measured(of_pair)
         found.append(result)
         if not options.json:
             print(*([f"{model} on {data}:"] if options.pairs else []), *lines, sep="\n")
@@ -54,6 +55,18 @@ def run(options: argparse.Namespace) -> int:
     else:
         print(evaluation_text.means(len(found), means))
     return 0
+
+
+def measured(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
+    """The result as plain values, and the lines for a terminal."""
+    if options.few_shot or options.knn or options.linear_probe:
+        return few_shot(options) if options.few_shot else accuracy(options)
+    predictor = load_predictor(options.model, options.device, options.image_size, task=options.task)
+    if task_of(predictor) == "segmentation":
+        return pixel_result(options, predictor, *opened(options))
+    if options.other_sizes:
+        raise BadSetting("--other-sizes is for segmentation, and this network is for classification; leave it out")
+    return accuracy(options, predictor)
 
 
 def check(options: argparse.Namespace) -> None:
@@ -109,12 +122,15 @@ def few_shot(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     return result, evaluation_text.few_shot(found, result)
 
 
-def accuracy(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
+def accuracy(options: argparse.Namespace, loaded: Predictor | None = None) -> tuple[dict[str, Any], list[str]]:
     """The same for what names classes: the network, or a classifier on its features."""
     frozen = bool(options.knn or options.linear_probe)
     load = load_features if frozen else load_predictor
-    predictor = loaded_network = load(options.model, options.device, options.image_size)
+    predictor = loaded_network = loaded or load(options.model, options.device, options.image_size)
     data, split = opened(options)
+    if data.task == "segmentation":
+        raise BadSetting(f"{options.model}: a network for classification, and {data.name} has masks, which are for "
+                         "segmentation; train one on this data")
     images = data.splits[split]
     to_fit = images_to_fit(data, split) if options.temperature else None
     classes = data.classes if frozen else predictor.classes

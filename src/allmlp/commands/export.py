@@ -13,6 +13,7 @@ from allmlp import checkpoint
 from allmlp.backends import find_backend
 from allmlp.backends.auto import export_auto
 from allmlp.backends.export import Exported, Wish, export
+from allmlp.backends.graph import check_exportable
 from allmlp.backends.manifest import Verification, digest
 from allmlp.backends.pytorch import PyTorchPredictor
 from allmlp.backends.verify import Evidence
@@ -49,6 +50,7 @@ def run(options: argparse.Namespace) -> int:
                 options.max_drop, options.threads, choices, options.sensitivity)
     wish.checked()
     model = checkpoint.load_at(options.model, options.image_size)
+    check_exportable(model, options.to, options.precision)  # before any image is read
     data, own = find_data(options)
     if not own and (int8 or options.max_drop is not None):
         raise BadSetting("int8 finds its ranges on images that the network was trained on, and a drop of accuracy is "
@@ -109,7 +111,7 @@ def evidence(model: Model, data: Data, own: bool, count: int | None, calibration
         raise BadData(f"{data.name}: no image in its {split} split to compare on")
     images = np.stack([fit(dataset.image(int(index)), model.preprocess) for index in chosen])
     labels = None
-    if own:
+    if own and data.task == "classification":
         try:
             aligned, _ = align_labels(dataset.classes, model.classes, dataset.labels)
             labels = aligned[chosen] if aligned.ndim == 1 else None

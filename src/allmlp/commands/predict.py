@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from allmlp.backends import Predictor, load_predictor
+from allmlp.backends import Predictor, load_predictor, task_of
+from allmlp.commands.pixels import predict_pixels
 from allmlp.data.image import IMAGE_EXTENSIONS, open_image
 from allmlp.errors import BadData, BadSetting, printable
 from allmlp.evaluate.any_size import AnySize
@@ -31,7 +32,12 @@ def run(options: argparse.Namespace) -> int:
     files = find_images(options.images)
     if options.any_size and options.image_size:
         raise BadSetting("--any-size lets each image have a size of its own, --image-size gives all one; leave one out")
-    predictor = load_predictor(options.model, options.device, options.image_size)
+    predictor = load_predictor(options.model, options.device, options.image_size, task=options.task)
+    if task_of(predictor) == "segmentation":
+        return predict_pixels(options, predictor, files)
+    if options.output or options.other_sizes:
+        flag = "--output" if options.output else "--other-sizes"
+        raise BadSetting(f"{flag} is for segmentation, and {options.model} is for classification; leave it out")
     if options.any_size:
         predictor = AnySize(predictor, options.any_size)
     rows, bad = [], []

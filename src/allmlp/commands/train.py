@@ -111,6 +111,11 @@ def new_run(options: argparse.Namespace) -> Plan:
         named_config(options.model, options.image_size)
     source = source_of(options)
     data = open_source(options, source)
+    if options.task is not None and options.task != data.task:
+        has = "a mask for each image" if data.task == "segmentation" else "no masks"
+        other = ", or give a folder with images/ and masks/" if options.task == "segmentation" else ""
+        raise BadSetting(f"--task {options.task}: {data.name} has {has}, so it is for {data.task}; leave --task out"
+                         f"{other}")
     recipe = build_recipe(options, data)
     if not recipe.init:
         network_config(recipe)
@@ -159,7 +164,7 @@ def build_recipe(options: argparse.Namespace, data: Data) -> Recipe:
                              f"--set {FIELD}.{name}")
         recipe = with_network_setting(recipe, name, value) if owner == FIELD and name else with_dotted(
             recipe, key, value)
-    if data.multi_label and recipe.loss.kind == "softmax":
+    if data.task == "classification" and data.multi_label and recipe.loss.kind == "softmax":
         recipe = recipe.with_(loss=recipe.loss.with_(kind="sigmoid"))
     return recipe
 

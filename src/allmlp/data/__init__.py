@@ -1,11 +1,12 @@
 """Where images come from. `open_data` turns what a person writes for DATA into a `Data`:
 
-    digits, digit-scenes, cifar10, pets, …        a data set by name (`SOURCES`)
+    digits, digit-scenes, digit-masks, cifar10, … a data set by name (`SOURCES`)
     photos                                        a folder of images, of parquet files, of tar shards, or ImageNet's
     imagenet:DIR  imagenet21k:DIR                 ImageNet as it is distributed
     hf:owner/name  hf:DIR  photos.parquet         a data set of the Hugging Face Hub, or parquet files
     shards:DIR  photos/*.tar  https://…/{000..011}.tar    WebDataset shards
     vtab:TASK  vtab:TASK+val                      VTAB-1k: a task's 800 or 1,000 images, and its test part
+    masks:DIR  voc:DIR  pet-masks:DIR  ade20k:DIR    images with masks; a folder with images/ and masks/ is one too
     imagenet-v2:DIR  imagenet-a:  -r:  -sketch:  -c:    test sets for networks trained on ImageNet
 """
 
@@ -36,6 +37,12 @@ def _scenes(where: str, choices: "Choices") -> Data:
     from allmlp.data.scenes import open_scenes
 
     return open_scenes()
+
+
+def _digit_masks(where: str, choices: "Choices") -> Data:
+    from allmlp.data.digit_masks import open_digit_masks
+
+    return open_digit_masks()
 
 
 def _torchvision(where: str, choices: "Choices") -> Data:
@@ -81,6 +88,15 @@ def _vtab(where: str, choices: "Choices") -> Data:
     return open_vtab(where, choices)
 
 
+def _masks(kind: str) -> "Open":
+    def open_one(where: str, choices: "Choices") -> Data:
+        from allmlp.data.masks import open_masks
+
+        return open_masks(kind, where, choices)
+
+    return open_one
+
+
 def _variant(kind: str) -> "Open":
     def open_one(where: str, choices: "Choices") -> Data:
         from allmlp.data.imagenet_variants import open_variant
@@ -93,13 +109,15 @@ def _variant(kind: str) -> "Open":
 Open = Callable[[str, "Choices"], Data]
 TORCHVISION = ("aircraft", "caltech101", "cars", "cifar10", "cifar100", "country211", "dtd", "eurosat", "flowers102",
                "food101", "gtsrb", "pcam", "pets", "sst2", "stl10", "sun397", "svhn")
+MASKS = ("masks", "voc", "pet-masks", "ade20k")  # images with a class for every pixel
 IMAGENET_VARIANTS = ("imagenet-v2", "imagenet-a", "imagenet-r", "imagenet-sketch", "imagenet-c")
-AT_HAND: dict[str, Open] = {"digits": _digits, "digit-scenes": _scenes}  # without any download
+AT_HAND: dict[str, Open] = {"digits": _digits, "digit-scenes": _scenes, "digit-masks": _digit_masks}  # no download
 SOURCES: dict[str, Open] = {**AT_HAND, **dict.fromkeys(TORCHVISION, _torchvision)}  # by name
 KINDS: dict[str, Open] = {  # by what stands before the colon
     "folder": _folder, "imagenet": _imagenet, "imagenet21k": _imagenet21k, "hf": _parquet, "shards": _shards,
     "vtab": _vtab,
     **{kind: _variant(kind) for kind in IMAGENET_VARIANTS},
+    **{kind: _masks(kind) for kind in MASKS},
 }  # fmt: skip
 
 
@@ -173,8 +191,11 @@ def short_name(source: str) -> str:
 def _inside(folder: Path) -> str:
     """Which of `KINDS` a folder is, by the names in it: one with images in it is a folder of images, whatever lies
     beside them; img2dataset puts a parquet file beside each of its tars."""
+    from allmlp.data.masks import is_masks
     from allmlp.data.tree import is_image
 
+    if (kind := is_masks(folder)) is not None:
+        return kind
     if (folder / "ILSVRC2012_img_train.tar").exists():
         return "imagenet"
     endings: set[str] = set()

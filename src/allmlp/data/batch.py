@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from allmlp.data.dataset import IGNORED
 from allmlp.data.place import Place, place
 from allmlp.data.seeds import generator
 from allmlp.recipe import Affine, Augment
@@ -27,9 +28,10 @@ def augment_batch(images: torch.Tensor, targets: torch.Tensor, augment: Augment,
     """Augment one batch, or with `where` what a process holds of one, as it would be in the whole batch.
 
     `images`: uint8 or float in [0, 255], `(N, 3, H, W)`, or V views of each, `(N, V, 3, H, W)`, which are never mixed;
-    `targets`: float `(N, K)`. Returns float32 images, again in [0, 255], and targets of the same shapes, or the first
-    `where.own` of them; the arguments are left as they are. In a batch of one image, mixup and CutMix mix it with
-    itself, that is, do nothing.
+    `targets`: float `(N, K)`, or label maps uint8 `(N, H, W)`, which follow the affine maps (nearest pixel, ignored
+    where nothing was) and are never mixed. Returns float32 images, again in [0, 255], and targets of the same shapes,
+    or the first `where.own` of them; the arguments are left as they are. In a batch of one image, mixup and CutMix
+    mix it with itself, that is, do nothing.
     """
     where = where or place(len(images), augment)
     if images.ndim == 5:  # views of an image, each of which is moved on its own; labels stay
@@ -43,6 +45,8 @@ def augment_batch(images: torch.Tensor, targets: torch.Tensor, augment: Augment,
         height, width = images.shape[-2:]
         maps = inverse_maps(augment.affine, where.total, height, width, generator(seed, "affine", step))
         images = affine(images, maps[where.rows], augment.affine.outside)
+        if targets.ndim == 3:
+            targets = move_maps(targets, maps[where.rows])
     partners = torch.from_numpy(where.partners).to(images.device)
     draws = generator(seed, "mix", step)
     use_cutmix = augment.cutmix > 0 and (augment.mixup == 0 or draws.random() < augment.cutmix_probability)
@@ -108,9 +112,16 @@ def inverse_maps(ranges: Affine, count: int, height: int, width: int, draws: np.
     return torch.from_numpy(np.concatenate([inverse, offset[:, :, None]], 2).astype(np.float32))
 
 
-def affine(images: torch.Tensor, inverse: torch.Tensor,
-           outside: Literal["border", "black"] = "border") -> torch.Tensor:
-    """Move each of `images`, float `(N, C, H, W)`, by its own map (see `inverse_maps`); bilinear.
+def move_maps(maps: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
+    """Label maps uint8 `(N, H, W)` as `affine` moves their images; what comes in from outside is ignored."""
+    above = (maps.to(torch.float32) + 1).unsqueeze(1)  # 0 is then what lies outside, and 256 what is ignored
+    moved = affine(above, inverse, "black", "nearest").squeeze(1) - 1
+    return torch.where(moved < 0, IGNORED, moved).to(torch.uint8)
+
+
+def affine(images: torch.Tensor, inverse: torch.Tensor, outside: Literal["border", "black"] = "border",
+           mode: Literal["bilinear", "nearest"] = "bilinear") -> torch.Tensor:
+    """Move each of `images`, float `(N, C, H, W)`, by its own map (see `inverse_maps`).
 
     The sampling places are summed up element by element and not with `affine_grid`, which is a matrix product and loses
     up to a pixel when autocast or TF32 rounds it.
@@ -122,5 +133,5 @@ def affine(images: torch.Tensor, inverse: torch.Tensor,
     source = place[:, :, 0] * x + place[:, :, 1] * y + place[:, :, 2]  # (N, 2, H, W), in pixels from the centre
     half = torch.tensor([width / 2, height / 2], device=images.device).view(2, 1, 1)
     grid = (source / half).permute(0, 2, 3, 1)  # grid_sample's -1 and 1 are the outer edges of the border pixels
-    return torch.nn.functional.grid_sample(images, grid, mode="bilinear", align_corners=False,
+    return torch.nn.functional.grid_sample(images, grid, mode=mode, align_corners=False,
                                            padding_mode="zeros" if outside == "black" else "border")

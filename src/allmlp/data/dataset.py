@@ -2,13 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from allmlp.errors import BadData
+from allmlp.errors import BadData, BadImage
 
 SPLITS = ("train", "val", "test")
+IGNORED = 255  # of a label map: no class, and not measured
+
+
+def no_labels(count: int) -> np.ndarray:
+    """`labels` of images that have a label map instead: -1, which is no class, `(count,)`."""
+    return np.full(count, -1, np.int64)
 
 
 @runtime_checkable
@@ -59,6 +65,54 @@ class Encoded(Protocol):
     def encoded(self, index: int) -> bytes: ...
 
 
+@runtime_checkable
+class Mapped(ImageDataset, Protocol):
+    """Images with a class for every pixel; `labels` are `no_labels`."""
+
+    def label_map(self, index: int) -> np.ndarray:
+        """uint8 `(H, W)`, of the size of the image: class numbers, `IGNORED` where there is none. Raises `BadData`."""
+        ...
+
+
+def is_mapped(dataset: ImageDataset) -> bool:
+    """Whether its images have label maps."""
+    return is_mapped(dataset.dataset) if isinstance(dataset, Subset) else isinstance(dataset, Mapped)
+
+
+def with_map(dataset: Any, index: int) -> np.ndarray:
+    """An image and, as its fourth channel, its label map: uint8 `(H, W, 4)`. Raises `BadData` where sizes differ."""
+    image, labels = dataset.image(index), dataset.label_map(index)
+    if image.shape[:2] != labels.shape:
+        sizes = [f"{height} x {width}" for height, width in (labels.shape, image.shape[:2])]
+        raise BadImage(f"{dataset.name(index)}: its mask has {sizes[0]} pixels and the image {sizes[1]}; both must be "
+                       "of one size")
+    return np.concatenate([image, labels[:, :, None]], axis=2)
+
+
+@dataclass(frozen=True, eq=False)
+class WithMaps:
+    """A data set whose images bring their label maps along, as a fourth channel: what is read in one go."""
+
+    dataset: Any
+    labels: np.ndarray = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", self.dataset.labels)
+
+    @property
+    def classes(self) -> Sequence[str]:
+        return self.dataset.classes
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def image(self, index: int) -> np.ndarray:
+        return with_map(self.dataset, index)
+
+    def name(self, index: int) -> str:
+        return self.dataset.name(index)
+
+
 @dataclass(frozen=True, eq=False)
 class Subset:
     """Some images of a data set, in the order of `indices` int64 `(N,)`."""
@@ -82,6 +136,10 @@ class Subset:
 
     def name(self, index: int) -> str:
         return self.dataset.name(int(self.indices[index]))
+
+    def label_map(self, index: int) -> np.ndarray:
+        inner: Any = self.dataset
+        return inner.label_map(int(self.indices[index]))
 
     def origin(self, index: int) -> tuple[ImageDataset, int]:
         """The data set that has the image itself, and its number there."""
@@ -120,6 +178,11 @@ class Data:
     notes: tuple[str, ...] = ()
     split_files: Mapping[str, Sequence[str]] | None = field(default=None, repr=False)  # a drawn split, written down
     closed: bool = False
+
+    @property
+    def task(self) -> Literal["classification", "segmentation"]:
+        """What can be learnt from it: one answer for an image, or one for every pixel."""
+        return "segmentation" if is_mapped(next(iter(self.splits.values()))) else "classification"
 
     @property
     def multi_label(self) -> bool:

@@ -17,8 +17,9 @@ import numpy as np
 import torch
 
 from allmlp.data.augment import ImageAugmentation, image_augmentation, is_random
-from allmlp.data.dataset import ImageDataset
+from allmlp.data.dataset import ImageDataset, WithMaps, is_mapped
 from allmlp.data.order import epoch_order
+from allmlp.data.paired import paired_augmentation
 from allmlp.data.place import ALL, Place, Share, place
 from allmlp.data.seeds import derived_seed
 from allmlp.data.views import views_augmentation
@@ -35,7 +36,7 @@ class Batch(NamedTuple):
     """Training images with their labels, their numbers in the data set, and where they stand in the whole batch."""
 
     images: torch.Tensor  # uint8 (B, 3, H, W), or for DINO (B, V, 3, H, W)
-    labels: torch.Tensor  # int64 (B,), or uint8 (B, K) where an image has several labels
+    labels: torch.Tensor  # int64 (B,), uint8 (B, K) where an image has several labels, or (B, H, W) of label maps
     indices: torch.Tensor  # int64 (B,)
     place: Place
 
@@ -62,12 +63,16 @@ class Loader:
             raise BadSetting(f"batch_size {batch_size}: expected at least 1")
         self.dataset, self.augment, self.batch_size, self.seed, self.share = dataset, augment, batch_size, seed, share
         self.steps_per_epoch = steps_per_epoch(len(dataset), batch_size)
-        augmentation = image_augmentation(augment, preprocess)
+        self._mapped = is_mapped(dataset)
+        if self._mapped and dino:
+            raise BadSetting("dino learns whole images without labels; data with masks is for segmentation")
+        augmentation = (paired_augmentation if self._mapped else image_augmentation)(augment, preprocess)
         if dino:
             augmentation = views_augmentation(augment, dino, preprocess)
         read = functools.partial(_read_augmented, augmentation, seed)
-        reader = Workers(dataset, read, min(workers, self.steps_per_epoch))
-        fits = 3 * math.prod(preprocess.image_size) * len(dataset) <= CACHE_BYTES
+        source = WithMaps(dataset) if self._mapped else dataset
+        reader = Workers(source, read, min(workers, self.steps_per_epoch))
+        fits = (4 if self._mapped else 3) * math.prod(preprocess.image_size) * len(dataset) <= CACHE_BYTES
         cached = cache == "auto" and fits and not is_random(augment) and dino is None
         self._pictures = _Cache(reader, len(dataset)) if cached else reader
         self._labels = torch.tensor(dataset.labels)
@@ -101,7 +106,10 @@ class Loader:
                 for batch, where in zip(batches, places, strict=True)]
         for key, where, images in zip(keys, places, self._pictures(keys), strict=True):
             chosen = torch.from_numpy(key.indices)
-            yield Batch(images, self._labels[chosen], chosen, where)
+            if self._mapped:
+                yield Batch(images[:, :3], images[:, 3], chosen, where)
+            else:
+                yield Batch(images, self._labels[chosen], chosen, where)
 
 
 class _Cache:

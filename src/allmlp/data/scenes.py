@@ -24,7 +24,6 @@ from allmlp.data.seeds import generator
 
 SIZE_PX = 32
 COPIES = 4  # scenes of each digit
-ROWS, COLUMNS = np.ogrid[:SIZE_PX, :SIZE_PX]
 
 # What is drawn, from the first number up to below the second.
 HEIGHT_PX = (22, 29)  # of the digit's frame of 8 x 8, which the strokes nearly fill
@@ -86,20 +85,25 @@ def scene(digit: np.ndarray, number: int, copy: int) -> tuple[np.ndarray, np.nda
     width = height * int(draws.integers(*WIDTH_PERCENT)) // 100
     top, left = (int(draws.integers(SIZE_PX - side + 1)) for side in (height, width))
     opacity = np.zeros((SIZE_PX, SIZE_PX), np.uint8)
-    opacity[top : top + height, left : left + width] = _resized(digit, height, width)
-
-    corners = draws.integers(*GROUND, size=3) + draws.integers(*VARIATION, size=(4, 4, 3))
-    ground = _resized(corners.clip(0, 255).astype(np.uint8), SIZE_PX, SIZE_PX).astype(np.int32)
-    y, x = draws.integers(SIZE_PX, size=2)
-    radius_y, radius_x = draws.integers(*BLOT_PX, size=2)
-    blot = (ROWS - y) ** 2 * radius_x**2 + (COLUMNS - x) ** 2 * radius_y**2 <= (radius_y * radius_x) ** 2
-    ground[blot] = (ground[blot] + draws.integers(256, size=3)) // 2
-    ground += draws.integers(*NOISE, size=ground.shape, dtype=np.int8)
-
+    opacity[top : top + height, left : left + width] = resized(digit, height, width)
+    ground = background(draws, SIZE_PX)
     share, colour = opacity[:, :, None].astype(np.int32), draws.integers(*INK, size=3, dtype=np.int32)
     mixed = (ground * (255 - share) + colour * share + 127) // 255
     return mixed.clip(0, 255).astype(np.uint8), opacity
 
 
-def _resized(values: np.ndarray, height: int, width: int) -> np.ndarray:
+def background(draws: np.random.Generator, side: int) -> np.ndarray:
+    """Colours that change smoothly, a blot and noise, int32 `(side, side, 3)`, a little beyond [0, 255] at most."""
+    rows, columns = np.ogrid[:side, :side]
+    corners = draws.integers(*GROUND, size=3) + draws.integers(*VARIATION, size=(4, 4, 3))
+    ground = resized(corners.clip(0, 255).astype(np.uint8), side, side).astype(np.int32)
+    y, x = draws.integers(side, size=2)
+    radius_y, radius_x = draws.integers(*BLOT_PX, size=2)
+    blot = (rows - y) ** 2 * radius_x**2 + (columns - x) ** 2 * radius_y**2 <= (radius_y * radius_x) ** 2
+    ground[blot] = (ground[blot] + draws.integers(256, size=3)) // 2
+    ground += draws.integers(*NOISE, size=ground.shape, dtype=np.int8)
+    return ground
+
+
+def resized(values: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.asarray(Image.fromarray(values).resize((width, height), Image.Resampling.BICUBIC))

@@ -11,8 +11,10 @@ from allmlp.evaluate.mistakes import Mistake, worst_mistakes
 from allmlp.evaluate.multilabel import MultiLabelMetrics, multilabel_metrics
 from allmlp.evaluate.names import align_labels
 from allmlp.evaluate.predict import predict_dataset
+from allmlp.evaluate.segmentation import SegmentationEvaluation, SegmentationMetrics, evaluate_segmentation
 
 __all__ = [
-    "Evaluation", "Metrics", "Mistake", "MultiLabelMetrics", "align_labels", "classification_metrics",
-    "evaluate_dataset", "multilabel_metrics", "predict_dataset", "worst_mistakes",
+    "Evaluation", "Metrics", "Mistake", "MultiLabelMetrics", "SegmentationEvaluation", "SegmentationMetrics",
+    "align_labels", "classification_metrics", "evaluate_dataset", "evaluate_segmentation", "multilabel_metrics",
+    "predict_dataset", "worst_mistakes",
 ]

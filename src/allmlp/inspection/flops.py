@@ -54,8 +54,14 @@ def by_part(config: ModelConfig) -> dict[str, int]:
         "token mixing": sum(block.token_mixing for block in blocks),
         "channel mixing": sum(block.channel_mixing for block in blocks),
         **pooling,
-        "head": config.out_width * config.num_classes * (1 if config.global_pool else math.prod(config.out_grid)),
+        "head": _head(config),
     }
+
+
+def _head(config: ModelConfig) -> int:
+    if config.segment is not None:
+        return config.segment.macs(config)
+    return config.out_width * config.num_classes * (1 if config.global_pool else math.prod(config.out_grid))
 
 
 def measure_macs(model: Model) -> int:

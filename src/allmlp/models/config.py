@@ -13,6 +13,8 @@ from allmlp.models.init import InitScheme
 from allmlp.models.layers import LayerNormConfig, NormConfig, StochasticDepth
 from allmlp.models.merging import MergingConfig
 from allmlp.models.pyramid import PyramidConfig
+from allmlp.models.segment import SegmentConfig
+from allmlp.models.segment import check as check_segment
 from allmlp.models.stems import PatchStem, StemConfig
 from allmlp.values import Value
 
@@ -51,6 +53,8 @@ class ModelConfig(Value):
     global_pool: Literal["avg", "class_mlp", ""] = "avg"
     drop_rate: float = Field(default=0.0, ge=0, lt=1)  # dropout before the head
     num_classes: int = Field(default=1000, ge=0)  # 0: no head, the features that would go into it come out
+    # A head that answers for every pixel (`segment.py`); None: one for the whole image.
+    segment: SegmentConfig | None = Field(default=None, exclude_if=lambda segment: segment is None)
     stochastic_depth: StochasticDepth = StochasticDepth()
     init: InitScheme = "flax"
     head_bias: float = 0.0  # where the head's bias starts; big_vision takes -6.9 with the sigmoid loss
@@ -79,6 +83,15 @@ class ModelConfig(Value):
         if self.out_width > 65_536:
             raise ValueError(f"merging ends in a width of {self.out_width}; the limit is 65,536")
         return self
+
+    @pydantic.model_validator(mode="after")
+    def _pixels_have_a_head(self) -> Self:
+        check_segment(self)
+        return self
+
+    @property
+    def task(self) -> Literal["classification", "segmentation"]:
+        return "classification" if self.segment is None else "segmentation"
 
     @property
     def grid(self) -> tuple[int, int]:

@@ -77,7 +77,7 @@ def operations_saved(config: ModelConfig) -> int:
 
 
 def _last_norm_folds(config: ModelConfig) -> bool:
-    return config.num_classes > 0 and config.global_pool != "class_mlp"
+    return config.num_classes > 0 and config.global_pool != "class_mlp" and config.segment is None
 
 
 def _fold_mixer(state: State, block: str) -> None:

@@ -23,6 +23,7 @@ from allmlp.models.class_mlp import ClassMlp
 from allmlp.models.config import ModelConfig
 from allmlp.models.init import initialise
 from allmlp.models.layers import DropPath, IdentityConfig, build_norm
+from allmlp.models.segment import DecoderConfig, SegmentConfig
 from allmlp.preprocess import Preprocess
 
 Output = Literal["softmax", "sigmoid"]
@@ -76,7 +77,10 @@ class Model(nn.Module):
             layer_scale = getattr(places[-1].layer, "layer_scale", None)
             self.pool = ClassMlp(width, math.prod(config.out_grid), config.norm, layer_scale)
         self.head_drop = nn.Dropout(config.drop_rate)
-        self.head = nn.Linear(width, config.num_classes) if config.num_classes else nn.Identity()
+        if config.segment is not None:
+            self.head = config.segment.build(config)
+        else:
+            self.head = nn.Linear(width, config.num_classes) if config.num_classes else nn.Identity()
 
     @property
     def num_classes(self) -> int:
@@ -114,7 +118,17 @@ class Model(nn.Module):
     default_cfg = pretrained_cfg
 
     def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        if torch.jit.is_scripting():  # pyright: ignore[reportPrivateImportUsage]  (a decoder cannot be scripted)
+            return self.forward_head(self.forward_features(images_BCHW))
+        if isinstance(self.config.segment, DecoderConfig):
+            return self.forward_decoder(images_BCHW, self.config.segment)
         return self.forward_head(self.forward_features(images_BCHW))
+
+    @torch.jit.ignore  # pyright: ignore[reportPrivateImportUsage, reportArgumentType]
+    def forward_decoder(self, images_BCHW: torch.Tensor, head: DecoderConfig) -> torch.Tensor:
+        """Images to logits `(B, K, H, W)` by the outputs of several blocks, the last of them normalised."""
+        features_BSC, outputs = self.forward_intermediates(images_BCHW, head.blocks(self.config.depth))
+        return self.head([*outputs[:-1], self.to_grid(self.head_drop(features_BSC))])
 
     def forward_features(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         """Normalised images to tokens `(B, S, C)` after the last norm. Raises `BadData` for another image size."""
@@ -127,7 +141,8 @@ class Model(nn.Module):
         return self.norm(x_BSC)
 
     def forward_head(self, x_BSC: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
-        """Tokens to logits `(B, K)`; with `pre_logits`, or without a head, to the pooled features `(B, C)`.
+        """Tokens to logits `(B, K)`, `(B, K, H, W)` for pixels; with `pre_logits`, or without a head, to the pooled
+        features `(B, C)`.
 
         Without pooling (`global_pool` ""), both have an axis of tokens: `(B, S, K)`, `(B, S, C)`.
         """
@@ -203,7 +218,9 @@ class Model(nn.Module):
         """
         classes = one_name_per_class(classes, num_classes)
         pooling = self.global_pool if global_pool is None else global_pool
-        config = self.config.with_(num_classes=num_classes, global_pool=pooling)
+        if self.config.segment is not None and num_classes:
+            raise BadSetting("this network has a head for pixels; `with_segment_head` gives it one for other classes")
+        config = self.config.with_(num_classes=num_classes, global_pool=pooling, segment=None)
         if pooling == "class_mlp" and self.pool is None:
             raise BadSetting("global_pool 'class_mlp' has weights of its own; build the network with it")
         num_classes = config.num_classes
@@ -336,3 +353,18 @@ def with_config(model: Model, config: ModelConfig) -> Model:
         other = Model(config, model.preprocess, model.classes, model.output)
     other.load_state_dict(model.state_dict(), assign=True)
     return other.eval()
+
+
+def with_segment_head(
+    model: Model, head: SegmentConfig, classes: Sequence[str], generator: torch.Generator | None = None
+) -> Model:
+    """A network of `model`'s stem, blocks and norm, with a fresh head that answers for every pixel by `classes`.
+
+    Shares the tensors that stay. Raises `BadSetting` for a network that cannot have it, such as one whose tokens do not
+    divide the image.
+    """
+    config = model.config.with_(segment=head, num_classes=len(classes), global_pool="")
+    new = build(config, model.preprocess, classes, generator)
+    kept = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(("head.", "pool."))}
+    new.load_state_dict({**new.state_dict(), **kept}, assign=True)
+    return new.train(model.training)

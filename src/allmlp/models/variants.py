@@ -90,6 +90,7 @@ VARIANTS: dict[str, ModelConfig] = {
     "gmlp_b16_224": _gmlp(30, 512, 3072),
     "mixer_s4_32": _mixer("s", 4, 32),
     "mixer_p2_8": _mixer("p", 2, 8),
+    "mixer_p4_40": _mixer("p", 4, 40),
     "mixer_t4_32": _mixer("t", 4, 32),
     "mixer_t8_64": _mixer("t", 8, 64),
     "mixer_t8_96": _mixer("t", 8, 96),

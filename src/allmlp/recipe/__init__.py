@@ -14,6 +14,7 @@ from allmlp.recipe.augment import Augment as Augment
 from allmlp.recipe.learning import Loss as Loss
 from allmlp.recipe.learning import Optimizer as Optimizer
 from allmlp.recipe.learning import Schedule as Schedule
+from allmlp.recipe.segmenting import Segmentation as Segmentation
 from allmlp.recipe.teaching import Dino as Dino
 from allmlp.recipe.teaching import Distillation as Distillation
 from allmlp.values import Value
@@ -52,6 +53,8 @@ class Recipe(Value):
     loss: Loss = Loss()
     distillation: Distillation | None = None
     dino: Dino | None = None
+    # A class for every pixel; None: for the whole image. Left out of JSON where it is, as older recipes have none.
+    segmentation: Segmentation | None = Field(default=None, exclude_if=lambda value: value is None)
     batch_size: int = Field(default=128, ge=1, le=1_000_000)  # images per optimizer step
     gradient_accumulation: int = Field(default=1, ge=1)  # parts a batch is computed in
     stochastic_depth: float | None = Field(default=None, ge=0, lt=1)  # None: the model's own

@@ -14,6 +14,7 @@ from allmlp.errors import BadSetting, unknown_name
 from allmlp.recipe import Recipe
 from allmlp.recipes import (
     bit_hyperrule,
+    digit_masks,
     digits,
     digits_dino,
     digits_distill,
@@ -41,6 +42,7 @@ FILES: dict[ModuleType, tuple[Recipe, ...]] = {
     digits_dino: (digits_dino.RECIPE,),
     folder: (folder.RECIPE,),
     scenes: (scenes.RECIPE,),
+    digit_masks: digit_masks.RECIPES,
     mixer_imagenet: mixer_imagenet.RECIPES,
     mixer_big_vision: mixer_big_vision.RECIPES,
     mixer_imagenet21k: mixer_imagenet21k.RECIPES,
@@ -88,10 +90,15 @@ def choose(source: str, data: Data) -> Recipe:
     """
     if source == digits.RECIPE.data:
         return digits.RECIPE
+    if source == digit_masks.RECIPE.data:
+        return digit_masks.RECIPE
     images = data.splits["train"]
     picked = np.linspace(0, len(images) - 1, min(len(images), 32)).astype(int)
     size_px = float(np.median([min(images.image(int(i)).shape[:2]) for i in picked]))
     recipe = folder.for_images(len(images))
+    if data.task == "segmentation":
+        network = next((name for limit, name in NETWORK_BY_SIZE if size_px <= limit), digit_masks.FOLDER.model)
+        return digit_masks.FOLDER.with_(model=network)
     if size_px <= DIGIT_LIKE_PX:
         unmirrored = recipe.with_(model=digits.RECIPE.model, augment=recipe.augment.with_(horizontal_flip=0.0))
         return digits.RECIPE if len(images) >= FEW else unmirrored

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from allmlp.data.dataset import ImageDataset
-from allmlp.evaluate import Metrics, Mistake, MultiLabelMetrics
+from allmlp.evaluate import Metrics, Mistake, MultiLabelMetrics, SegmentationMetrics
 from allmlp.models.model import ModelConfig
 
 
@@ -21,6 +21,17 @@ class MistakePicture:
     predicted: str
     probability: float  # of `predicted`, in [0, 1]
     name: str  # where the image comes from
+
+
+@dataclass(frozen=True)
+class OverlayPicture:
+    """An image, its mask over it, and the network's answer over it: uint8 `(H, W, 3)` of one size."""
+
+    image: np.ndarray
+    true: np.ndarray
+    found: np.ndarray
+    wrong_percent: float  # of the pixels with a class
+    name: str
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,7 @@ class RunReport:
     data_name: str
     images: Mapping[str, int]  # of each split
     split: str  # the one that `metrics` and `mistakes` are of
-    metrics: Metrics | MultiLabelMetrics | None
+    metrics: Metrics | MultiLabelMetrics | SegmentationMetrics | None
     finished: datetime.datetime
     command: str  # that made the run
     recipe_json: str
@@ -51,6 +62,7 @@ class RunReport:
     history: Sequence[Mapping[str, Any]] = ()
     best_epoch: int | None = None  # the one whose weights were kept
     mistakes: Sequence[MistakePicture] = ()
+    overlays: Sequence[OverlayPicture] = ()
     augmented: Sequence[np.ndarray] = ()  # training images as the network saw them, uint8 (H, W, 3)
     speed: Sequence[Speed] = ()
     machine: Mapping[str, Any] = field(default_factory=dict)  # name -> value, or a mapping of such (versions)

@@ -1,6 +1,6 @@
 """The top of the page: what was trained, and how good it is."""
 
-from allmlp.evaluate import Metrics, MultiLabelMetrics
+from allmlp.evaluate import Metrics, MultiLabelMetrics, SegmentationMetrics
 from allmlp.inspection.flops import count_parameters
 from allmlp.report.content import RunReport
 from allmlp.report.markup import Html, tag
@@ -25,7 +25,9 @@ def _score(run: RunReport) -> Html | None:
     if metrics is None:
         return None
     over = f"{run.split}, {count(metrics.count)} image{'' if metrics.count == 1 else 's'}"
-    if isinstance(metrics, MultiLabelMetrics):
+    if isinstance(metrics, SegmentationMetrics):
+        value, name, interval = metrics.mean_iou_percent, "mean IoU", None
+    elif isinstance(metrics, MultiLabelMetrics):
         value, name, interval = metrics.mean_average_precision_percent, "mean average precision", None
     else:
         value, name, interval = metrics.top1_percent, "accuracy", metrics.top1_interval_percent
@@ -56,6 +58,12 @@ def _tiles(run: RunReport) -> list[tuple[str, str]]:
             (percent(metrics.micro_f1_percent), "micro F1 at 0.5"),
             (percent(metrics.macro_f1_percent), "macro F1 at 0.5"),
             (_nats(metrics.negative_log_likelihood), "loss, nats per image"),
+        ]
+    elif isinstance(metrics, SegmentationMetrics):
+        tiles += [
+            (percent(metrics.pixel_accuracy_percent, 2), "pixel accuracy"),
+            (percent(metrics.boundary_iou_percent), "boundary IoU"),
+            (_nats(metrics.negative_log_likelihood), "loss, nats per pixel"),
         ]
     return [*tiles, (large(count_parameters(run.model)), "parameters")]
 

@@ -3,7 +3,7 @@
 import json
 import os
 
-from allmlp.evaluate import Metrics
+from allmlp.evaluate import Metrics, SegmentationMetrics
 from allmlp.files import write_text_atomically
 from allmlp.report.calibration import reliability_diagram
 from allmlp.report.confusion import MOST_CLASSES, confusion
@@ -12,9 +12,10 @@ from allmlp.report.curves import curves
 from allmlp.report.headline import headline
 from allmlp.report.markup import Child, Html, tag
 from allmlp.report.numbers import SPACE, count, percent
+from allmlp.report.overlays import legend, overlay_gallery
 from allmlp.report.pictures import batch_gallery, mistakes_gallery
 from allmlp.report.style import STYLE
-from allmlp.report.tables import class_table, machine_facts, model_facts, speed_table
+from allmlp.report.tables import class_table, machine_facts, model_facts, speed_table, table
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -26,8 +27,8 @@ def write_report(run: RunReport, path: str | os.PathLike) -> None:
 
 def render(run: RunReport) -> str:
     """The report of `run` as an HTML document."""
-    sections = [_training(run), *_metrics(run), _mistakes(run), _calibration(run), _model(run), _batch(run), _data(run),
-                _machine(run), _recipe(run)]
+    sections = [_training(run), *_metrics(run), _overlays(run), _mistakes(run), _calibration(run), _model(run),
+                _batch(run), _data(run), _machine(run), _recipe(run)]
     return document(f"{run.model_name} on {run.data_name}", headline(run), sections)
 
 
@@ -62,6 +63,8 @@ def _metrics(run: RunReport) -> list[Html]:
     if metrics is None or not metrics.count:
         return []
     sections = []
+    if isinstance(metrics, SegmentationMetrics):
+        return [_overlaps(metrics)]
     if isinstance(metrics, Metrics):
         title, lead = "Most confused classes", "The pairs that were taken for each other most often."
         if len(metrics.classes) <= MOST_CLASSES:
@@ -73,6 +76,22 @@ def _metrics(run: RunReport) -> list[Html]:
             "called so. F1: their harmonic mean.")
     sections.append(section("Classes", lead, class_table(metrics.classes)))
     return sections
+
+
+def _overlaps(metrics: SegmentationMetrics) -> Html:
+    rows = [(row.name, count(row.pixels), percent(row.iou_percent), percent(row.boundary_iou_percent))
+            for row in sorted(metrics.classes, key=lambda row: (row.iou_percent is None, row.iou_percent or 0))]
+    lead = ("The weakest first. IoU: of the pixels that are or were called so, how many are both. Boundary IoU: the "
+            "same of those near a border alone.")
+    return section("Classes", lead, table(("class", "pixels", "IoU", "boundary IoU"), rows, numbers=range(1, 4)))
+
+
+def _overlays(run: RunReport) -> Html | None:
+    if not run.overlays or not isinstance(run.metrics, SegmentationMetrics):
+        return None
+    lead = f"Images of the {run.split} split, evenly over it: the image, its mask, and what the network said."
+    classes = [row.name for row in run.metrics.classes]
+    return section("Overlays", lead, legend(classes), overlay_gallery(run.overlays))
 
 
 def _mistakes(run: RunReport) -> Html | None:

@@ -16,12 +16,12 @@ MOST_LETTERS = 14  # of a file name below a picture
 PIXELATED_BELOW = 64  # smaller pictures show their pixels instead of a blur
 
 
-def picture(image: np.ndarray, description: str) -> Html:
+def picture(image: np.ndarray, description: str, most_pixels: int = MOST_PIXELS) -> Html:
     """`image` uint8 `(H, W, 3)` as an `<img>`, made smaller where it is large."""
     from PIL import Image
 
     shown = Image.fromarray(image)
-    shown.thumbnail((MOST_PIXELS, MOST_PIXELS), Image.Resampling.LANCZOS)
+    shown.thumbnail((most_pixels, most_pixels), Image.Resampling.LANCZOS)
     data = io.BytesIO()
     shown.save(data, format="PNG", optimize=True)
     source = "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()

@@ -22,6 +22,7 @@ EXPERIMENTS: dict[str, str] = {  # name -> the module here whose `EXPERIMENT` it
     "hybrids": "hybrids",
     "any-size": "any_size",
     "small-models": "small_models",
+    "segmentation": "segmentation",
 }
 
 

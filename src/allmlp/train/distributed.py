@@ -16,7 +16,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Self, TypeVar
 
-import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -95,8 +94,8 @@ class Processes:
         """The highest of all processes' numbers."""
         return int(self._reduce(number, dist.ReduceOp.MAX)) if self.joined else number
 
-    def gather(self, array: np.ndarray) -> list[np.ndarray]:
-        """The arrays of all processes, in the first one; in the others an empty list."""
+    def gather(self, array: T) -> list[T]:
+        """The arrays (or other values) of all processes, in the first one; in the others an empty list."""
         if not self.joined:
             return [array]
         gathered: list[Any] | None = [None] * self.count if self.first else None

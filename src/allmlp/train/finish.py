@@ -9,15 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from allmlp.backends import Predictor
 from allmlp.backends.pytorch import PyTorchPredictor
 from allmlp.data import open_data
-from allmlp.data.dataset import Data
-from allmlp.evaluate import worst_mistakes
+from allmlp.data.dataset import Data, ImageDataset, is_mapped
+from allmlp.evaluate import SegmentationEvaluation, evaluate_segmentation, worst_mistakes
 from allmlp.evaluate.dataset import Evaluation, evaluate_dataset
+from allmlp.evaluate.pixels import as_pixel_predictor
 from allmlp.inspection.flops import count_macs, count_parameters
 from allmlp.models.model import Model
 from allmlp.recipe import Recipe
 from allmlp.report import RunReport, Speed, mistake_pictures, write_report
+from allmlp.report.overlays import overlay_pictures
 from allmlp.train import run_folder
 from allmlp.train.distributed import ALONE, Processes
 from allmlp.train.judge import judge, kind_of_score
@@ -77,7 +80,7 @@ def train(
     if (outcome.stopped and outcome.stopped.startswith("SIG")) or not processes.first:
         return Result(output, outcome.model, outcome.counters, outcome.stopped, {})
     predictor = judge(outcome.model, data.splits["train"], workers)
-    found = {split: evaluate_dataset(predictor, data.splits[split], workers)
+    found = {split: measured(predictor, data.splits[split], workers)
              for split in ("val", "test") if split in data.splits}
     summary = summarise(outcome, recipe, found)
     run_folder.write_json(output / "results.json", summary)
@@ -85,7 +88,14 @@ def train(
     return Result(output, outcome.model, outcome.counters, outcome.stopped, summary)
 
 
-def summarise(outcome: Outcome, recipe: Recipe, found: dict[str, Evaluation]) -> dict[str, Any]:
+def measured(predictor: Predictor, dataset: ImageDataset, workers: int) -> Evaluation | SegmentationEvaluation:
+    if is_mapped(dataset):
+        return evaluate_segmentation(as_pixel_predictor(predictor, "the network"), dataset)
+    return evaluate_dataset(predictor, dataset, workers)
+
+
+def summarise(outcome: Outcome, recipe: Recipe,
+              found: dict[str, Evaluation | SegmentationEvaluation]) -> dict[str, Any]:
     """`results.json`: the final metrics of each held-out split, and what they cost."""
     counters, config = outcome.counters, outcome.model.config
     return {
@@ -104,12 +114,15 @@ def summarise(outcome: Outcome, recipe: Recipe, found: dict[str, Evaluation]) ->
     }  # fmt: skip
 
 
-def report(outcome: Outcome, recipe: Recipe, data: Data, found: dict[str, Evaluation]) -> None:
+def report(outcome: Outcome, recipe: Recipe, data: Data,
+           found: dict[str, Evaluation | SegmentationEvaluation]) -> None:
     """Write `report.html`: the test split where there is one, else the validation split."""
     split = "test" if "test" in found else "val" if "val" in found else None
     evaluation = found[split] if split else None
-    mistakes = ()
-    if evaluation is not None and split is not None:
+    mistakes, overlays = (), ()
+    if isinstance(evaluation, SegmentationEvaluation) and split is not None:
+        overlays = overlay_pictures(PyTorchPredictor(outcome.model), data.splits[split])
+    elif isinstance(evaluation, Evaluation) and split is not None:
         worst = worst_mistakes(evaluation.logits, evaluation.labels, loss=outcome.model.output)
         mistakes = mistake_pictures(worst, data.splits[split], outcome.model.classes or data.classes)
     about = run_folder.read_run(outcome.output)
@@ -119,7 +132,7 @@ def report(outcome: Outcome, recipe: Recipe, data: Data, found: dict[str, Evalua
             images={name: len(dataset) for name, dataset in data.splits.items()}, split=split or "none",
             metrics=evaluation.metrics if evaluation else None, finished=datetime.datetime.now().astimezone(),
             command=about["command"], recipe_json=recipe.to_json(indent=2), history=outcome.counters.history,
-            best_epoch=outcome.counters.best_epoch, mistakes=mistakes,
+            best_epoch=outcome.counters.best_epoch, mistakes=mistakes, overlays=overlays,
             augmented=list(outcome.first_images.permute(0, 2, 3, 1).numpy()),
             speed=[measure_speed(PyTorchPredictor(outcome.model), batch) for batch in SPEED_BATCHES],
             machine={"device": about["device"], "threads": about["threads"], **about["machine"]}, notes=data.notes,

@@ -14,7 +14,10 @@ LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def to_targets(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
-    """Class numbers `(B,)`, several labels `(B, K)` or soft ones `(B, K)` as float32 `(B, K)`."""
+    """Class numbers `(B,)`, several labels `(B, K)` or soft ones `(B, K)` as float32 `(B, K)`; label maps
+    `(B, H, W)` as they are."""
+    if labels.ndim == 3:
+        return labels
     if labels.ndim == 2:
         return labels.float()
     return F.one_hot(labels.long(), num_classes).float()

@@ -5,7 +5,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from allmlp.data.dataset import Data, ImageDataset
+from allmlp.data.dataset import Data, ImageDataset, is_mapped
 from allmlp.data.loader import steps_per_epoch
 from allmlp.errors import BadSetting
 from allmlp.models.model import Model
@@ -14,6 +14,7 @@ from allmlp.recipe import Recipe
 from allmlp.train.dino import DinoObjective
 from allmlp.train.distill import Distilled
 from allmlp.train.losses import build_loss
+from allmlp.train.pixel_losses import pixel_loss
 from allmlp.train.supervised import Supervised
 from allmlp.train.teacher import Teacher, open_teacher
 
@@ -63,6 +64,8 @@ def labels_objective(recipe: Recipe, train: ImageDataset, preprocess: Preprocess
                      teacher: Teacher | None = None) -> Objective:
     """The objective of a recipe that learns labels, for any network whose images `preprocess` normalises. `teacher`: in
     place of the one that the recipe's distillation names."""
+    if is_mapped(train):
+        return Supervised(preprocess, pixel_loss(recipe, train, device))
     loss_of = build_loss(recipe.loss, train.labels, len(train.classes), device)
     if recipe.distillation is None:
         return Supervised(preprocess, loss_of)

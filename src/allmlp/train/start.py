@@ -6,8 +6,9 @@ import torch
 
 from allmlp import checkpoint
 from allmlp.data.dataset import Data
+from allmlp.errors import BadSetting
 from allmlp.models.config import ModelConfig
-from allmlp.models.model import Model, build
+from allmlp.models.model import Model, build, with_segment_head
 from allmlp.models.resize import resize
 from allmlp.models.variants import default_preprocess, model_config
 from allmlp.recipe import Recipe
@@ -19,13 +20,20 @@ def starting_model(recipe: Recipe, data: Data) -> Model:
     Weights come to `recipe.image_size` by `resize` with `recipe.init_resize`; the head keeps the rows of classes that
     it knew by name. Stochastic depth, dropout and the start of a fresh head's bias are the recipe's where it says so.
     """
+    check_task(recipe, data)
     if recipe.init:
         model = checkpoint.load_at(recipe.init, recipe.image_size, method=recipe.init_resize)
         model = _with_config(model, configured(model.config, recipe))
-        if model.classes != data.classes:
+        if recipe.segmentation is not None:
+            head, generator = recipe.segmentation.head, torch.Generator().manual_seed(recipe.seed)
+            if model.config.segment != head or model.classes != data.classes:
+                model = with_segment_head(model, head, data.classes, generator)
+        elif model.classes != data.classes:
             model = resize(model, classes=data.classes, seed=recipe.seed)
     else:
         config = network_config(recipe, len(data.classes))
+        if recipe.segmentation is not None:
+            config = config.with_(segment=recipe.segmentation.head, global_pool="")
         generator = torch.Generator().manual_seed(recipe.seed)
         preprocess = default_preprocess(recipe.model, config)
         model = build(configured(config, recipe), preprocess, data.classes, generator).eval()
@@ -46,6 +54,15 @@ def network_config(recipe: Recipe, num_classes: int | None = None) -> ModelConfi
     changes = {"num_classes": num_classes, "image_size": recipe.image_size}
     return ModelConfig.from_json(json.dumps(recipe.network)).with_(
         **{name: value for name, value in changes.items() if value is not None})
+
+
+def check_task(recipe: Recipe, data: Data) -> None:
+    """Raises `BadSetting` where the data does not have what the recipe learns."""
+    if recipe.segmentation is None and data.task == "segmentation":
+        raise BadSetting(f"{data.name} has a mask for each image, and recipe {recipe.name} learns one class for an "
+                         "image; set segmentation.dice=1, or take the recipe digit-masks")
+    if recipe.segmentation is not None and data.task == "classification":
+        raise BadSetting(f"recipe {recipe.name} learns a class for every pixel, and {data.name} has no masks")
 
 
 def configured(config: ModelConfig, recipe: Recipe) -> ModelConfig:

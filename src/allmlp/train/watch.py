@@ -5,11 +5,13 @@ from typing import Any
 import numpy as np
 
 from allmlp.backends import Predictor
-from allmlp.data.dataset import Data, ImageDataset, Subset
+from allmlp.data.dataset import Data, ImageDataset, Subset, is_mapped
 from allmlp.data.memory import kept_where_it_fits
 from allmlp.errors import BadSetting
 from allmlp.evaluate.dataset import measure
+from allmlp.evaluate.pixels import as_pixel_predictor
 from allmlp.evaluate.predict import predict_dataset
+from allmlp.evaluate.segmentation import Counts, count_dataset, metrics_of
 from allmlp.models.model import Model
 from allmlp.preprocess import Preprocess
 from allmlp.recipe import Recipe
@@ -39,16 +41,26 @@ class Watch:
             mine = self.images
             if processes.count > 1:
                 mine = Subset(mine, np.arange(processes.rank, len(mine), processes.count))
-            self.mine = kept_where_it_fits(mine, preprocess, workers)
+            self.mine = mine if is_mapped(mine) else kept_where_it_fits(mine, preprocess, workers)
 
     def row(self, network: Model) -> dict[str, Any]:
         """What `network` comes to, as part of a row of the history; the same in all processes, which ask together."""
         if self.split is None:
             return {}
         predictor, processes = judge(network, self.train, self.workers), self.processes
+        if is_mapped(self.images):
+            pixels = as_pixel_predictor(predictor, "the network")
+            counts = processes.gather(processes.agreed(lambda: count_dataset(pixels, self.mine)[0]))
+            return processes.from_first(processes.agreed(lambda: self._overlap(counts) if processes.first else {}))
         parts = processes.gather(processes.agreed(lambda: predict_dataset(predictor, self.mine, self.workers)))
         return processes.from_first(processes.agreed(
             lambda: self._measured(parts, predictor, network) if processes.first else {}))
+
+    def _overlap(self, counts: list[Counts]) -> dict[str, Any]:
+        metrics = metrics_of(sum(counts[1:], counts[0]), tuple(self.images.classes))
+        return {"eval_split": self.split, "eval_loss": metrics.negative_log_likelihood,
+                "eval_score": metrics.mean_iou_percent, "score_name": "mIoU",
+                "eval_pixel_accuracy": metrics.pixel_accuracy_percent}
 
     def _measured(self, parts: list[np.ndarray], predictor: Predictor, network: Model) -> dict[str, Any]:
         logits = np.empty((len(self.images), parts[0].shape[1]), np.float32)
