@@ -13,7 +13,8 @@ learning rate for all, random weights, nothing loaded or augmented while the clo
 - plain: timm's network with torch's fused AdamW, nothing else
 
 Both precisions are measured where asked for; bf16 is autocast. A processor without bf16 instructions computes bf16
-products many times slower than fp32 ones. Rows go to results/train_step.csv.
+products many times slower than fp32 ones. Rows go to results/train_step.csv, in place of those that the same kind of
+processor gave before.
 """
 
 import argparse
@@ -30,8 +31,8 @@ from rows import read, write
 
 RESULTS = Path(__file__).parent.parent / "results" / "train_step.csv"
 COLUMNS = ("model", "batch_size", "precision", "contender", "images_per_second", "spread_percent", "times_timm_eager",
-           "times_best_peer", "peak_memory_mib", "memory_of_timm_eager", "rounds", "threads", "processor", "torch",
-           "timm", "commit", "date", "command")
+           "times_best_peer", "peak_memory_mib", "memory_of_timm_eager", "rounds", "threads", "processor",
+           "instructions", "torch", "timm", "commit", "date", "command")
 BATCH_SIZES = {"mixer_s16_224": 32, "mixer_b16_224": 32, "mixer_p2_8": 128}
 CONTENDERS = ("timm eager", "timm compiled", "plain eager", "plain compiled", "ours eager", "ours compiled",
               "ours checkpointing")
@@ -128,31 +129,41 @@ def timms_network(name: str):
 # --- a contender's process -------------------------------------------------------------------------------------------
 
 
-def contend(contender: str, name: str, batch_size: int, precision: str, threads: int) -> None:
+def contend(contender: str, name: str, batch_size: int, precision: str, threads: int, give_back: bool) -> None:
     """Take a step for each line on stdin; answer with its seconds. Then the peak memory of the process in MiB."""
+    import ctypes
+
     import torch
 
     torch.set_num_threads(threads)
     step = step_of(contender, name, batch_size, precision)
     for _ in range(2):  # compiling, and the optimizer's moments
         step()
+    give_back = give_back and contender.startswith("ours")  # the others' has gone back by itself
+    trim = ctypes.CDLL(None).malloc_trim if give_back else lambda left: None
+    trim(0)
     print("ready", flush=True)
     for _ in sys.stdin:
+        if give_back:
+            step()
         start = time.perf_counter()
         step()
-        print(time.perf_counter() - start, flush=True)
+        seconds = time.perf_counter() - start
+        trim(0)
+        print(seconds, flush=True)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
 
 
 # --- the one that measures -------------------------------------------------------------------------------------------
 
 
-def measure(name: str, precision: str, rounds: int, threads: int) -> list[dict]:
-    batch_size = BATCH_SIZES[name]
+def measure(name: str, precision: str, chosen: argparse.Namespace) -> list[dict]:
+    batch_size, rounds = BATCH_SIZES[name], chosen.rounds
     waiting = {}
     for contender in CONTENDERS:  # one after the other: compiling two at once would disturb nobody, but memory might
         process = subprocess.Popen(
-            [sys.executable, __file__, "--contend", json.dumps([contender, name, batch_size, precision, threads])],
+            [sys.executable, __file__, "--contend",
+             json.dumps([contender, name, batch_size, precision, chosen.threads, chosen.give_back])],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         if process.stdout.readline().strip() != "ready":
@@ -160,6 +171,8 @@ def measure(name: str, precision: str, rounds: int, threads: int) -> list[dict]:
         waiting[contender] = process
     seconds: dict[str, list[float]] = {contender: [] for contender in CONTENDERS}
     for number in range(rounds):
+        if chosen.hold:
+            input(f"{name} {precision}: round {number + 1} of {rounds} starts with a line here\n")
         order = CONTENDERS if number % 2 == 0 else CONTENDERS[::-1]
         for contender in order:
             seconds[contender].append(ask(waiting[contender]))
@@ -196,12 +209,24 @@ def ratio(theirs: list[float], ours: list[float]) -> str:
     return f"{statistics.median(their / our for their, our in zip(theirs, ours, strict=True)):.3f}"
 
 
+def instructions() -> str:
+    """What tells processors of one name apart: the vector instructions that PyTorch uses, and those for bf16."""
+    import torch
+
+    widest = torch.backends.cpu.get_cpu_capability()
+    return f"{widest} BF16" if torch.cpu._is_avx512_bf16_supported() else widest
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description="Time a training step beside timm's.")
     options.add_argument("--models", nargs="+", default=list(BATCH_SIZES), choices=BATCH_SIZES)
     options.add_argument("--precisions", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--threads", type=int, default=2)
+    options.add_argument("--give-back", action="store_true",
+                         help="where the contenders do not fit into memory together: ours, which keeps what it freed, "
+                              "gives it back after its turn and takes a step that does not count before the next")
+    options.add_argument("--hold", action="store_true", help="wait for a line on stdin before each round")
     options.add_argument("--contend", type=json.loads, help=argparse.SUPPRESS)
     chosen = options.parse_args()
     if chosen.contend:
@@ -212,13 +237,16 @@ def main() -> None:
 
     about = machine()
     fixed = {"rounds": chosen.rounds, "threads": chosen.threads, "processor": about["processor"],
+             "instructions": instructions(),
              "torch": about["versions"]["torch"], "timm": about["versions"]["timm"], "commit": about["commit"],
              "date": time.strftime("%Y-%m-%d"), "command": " ".join(["python benchmarks/train_step.py", *sys.argv[1:]])}
     old = read(RESULTS)
     for name in chosen.models:
         for precision in chosen.precisions:
-            rows = [row | fixed for row in measure(name, precision, chosen.rounds, chosen.threads)]
-            old = [row for row in old if (row["model"], row["precision"]) != (name, precision)] + rows
+            rows = [row | fixed for row in measure(name, precision, chosen)]
+            key = (name, precision, fixed["processor"], fixed["instructions"])
+            old = [row for row in old
+                   if (row["model"], row["precision"], row["processor"], row["instructions"]) != key] + rows
             write(RESULTS, COLUMNS, old)
 
 
