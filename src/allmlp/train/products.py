@@ -2,7 +2,8 @@
 
 PyTorch computes float32 products on x86-64 with Intel's MKL, which on AMD's processors stays well below what they can
 do. oneDNN, which comes with every PyTorch, takes the same step of Mixer-S/16 in about nine tenths of the time there
-(docs/log.md). The gradient of the weights stays with MKL, where that one is the faster.
+(docs/log.md). The gradient of the weights stays with MKL, where that one is the faster. bfloat16 products are oneDNN's
+anyway.
 
 What is added up is the same, in another order: results differ by float rounding, as between two processors.
 """
