@@ -21,6 +21,7 @@ processor gave before.
 import argparse
 import json
 import resource
+import shlex
 import statistics
 import subprocess
 import sys
@@ -239,7 +240,8 @@ def main() -> None:
     fixed = {"rounds": chosen.rounds, "threads": chosen.threads, "processor": about["processor"],
              "instructions": instructions(),
              "torch": about["versions"]["torch"], "timm": about["versions"]["timm"], "commit": about["commit"],
-             "date": time.strftime("%Y-%m-%d"), "command": " ".join(["python benchmarks/train_step.py", *sys.argv[1:]])}
+             "date": time.strftime("%Y-%m-%d"),
+             "command": shlex.join(["python", "benchmarks/train_step.py", *sys.argv[1:]])}
     old = read(RESULTS)
     for name in chosen.models:
         for precision in chosen.precisions:
