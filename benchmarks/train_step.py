@@ -3,7 +3,8 @@
     python benchmarks/train_step.py [--models mixer_s16_224 …] [--precisions fp32 bf16] [--rounds 5] [--threads 2]
 
 Every contender is a process of its own, so that its peak memory is its own; one of them works at a time. In each round
-every contender takes one step in turn, and the ratios are taken within a round. Same images, labels, AdamW and
+every contender has its turn: a step that does not count, since the memory it touches has been idle or given back, and
+one that does (of a small network, the mean of 20). Ratios are taken within a round. Same images, labels, AdamW and
 learning rate for all, random weights, nothing loaded or augmented while the clock runs.
 
 - ours: `allmlp.train.step.take_step`, as `allmlp train` calls it, with soft targets and checks for a loss that is not
@@ -13,12 +14,14 @@ learning rate for all, random weights, nothing loaded or augmented while the clo
 - plain: timm's network with torch's fused AdamW, nothing else
 
 Both precisions are measured where asked for; bf16 is autocast. A processor without bf16 instructions computes bf16
-products many times slower than fp32 ones. Rows go to results/train_step.csv.
+products many times slower than fp32 ones. Rows go to results/train_step.csv, in place of those that the same kind of
+processor gave before.
 """
 
 import argparse
 import json
 import resource
+import shlex
 import statistics
 import subprocess
 import sys
@@ -30,9 +33,10 @@ from rows import read, write
 
 RESULTS = Path(__file__).parent.parent / "results" / "train_step.csv"
 COLUMNS = ("model", "batch_size", "precision", "contender", "images_per_second", "spread_percent", "times_timm_eager",
-           "times_best_peer", "peak_memory_mib", "memory_of_timm_eager", "rounds", "threads", "processor", "torch",
-           "timm", "commit", "date", "command")
+           "times_best_peer", "peak_memory_mib", "memory_of_timm_eager", "rounds", "threads", "processor",
+           "instructions", "torch", "timm", "commit", "date", "command")
 BATCH_SIZES = {"mixer_s16_224": 32, "mixer_b16_224": 32, "mixer_p2_8": 128}
+STEPS = {"mixer_s16_224": 1, "mixer_b16_224": 1, "mixer_p2_8": 20}  # in each turn
 CONTENDERS = ("timm eager", "timm compiled", "plain eager", "plain compiled", "ours eager", "ours compiled",
               "ours checkpointing")
 PEERS = CONTENDERS[:4]
@@ -129,45 +133,56 @@ def timms_network(name: str):
 
 
 def contend(contender: str, name: str, batch_size: int, precision: str, threads: int) -> None:
-    """Take a step for each line on stdin; answer with its seconds. Then the peak memory of the process in MiB."""
+    """Have a turn for each line on stdin; answer with the seconds of a step. Then the process's peak memory in MiB."""
+    import ctypes
+
     import torch
 
+    give_back = ctypes.CDLL(None).malloc_trim  # what ours keeps, so that all contenders fit into memory
     torch.set_num_threads(threads)
     step = step_of(contender, name, batch_size, precision)
-    for _ in range(2):  # compiling, and the optimizer's moments
-        step()
+    step()  # compiling, and the optimizer's moments
+    give_back(0)
     print("ready", flush=True)
     for _ in sys.stdin:
-        start = time.perf_counter()
         step()
-        print(time.perf_counter() - start, flush=True)
+        start = time.perf_counter()
+        for _ in range(STEPS[name]):
+            step()
+        seconds = (time.perf_counter() - start) / STEPS[name]
+        give_back(0)
+        print(seconds, flush=True)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
 
 
 # --- the one that measures -------------------------------------------------------------------------------------------
 
 
-def measure(name: str, precision: str, rounds: int, threads: int) -> list[dict]:
-    batch_size = BATCH_SIZES[name]
+def measure(name: str, precision: str, chosen: argparse.Namespace) -> list[dict]:
+    batch_size, rounds = BATCH_SIZES[name], chosen.rounds
     waiting = {}
-    for contender in CONTENDERS:  # one after the other: compiling two at once would disturb nobody, but memory might
+    contenders = [contender for contender in CONTENDERS if contender in ("timm eager", *chosen.contenders)]
+    for contender in contenders:  # one after the other: compiling two at once would disturb nobody, but memory might
         process = subprocess.Popen(
-            [sys.executable, __file__, "--contend", json.dumps([contender, name, batch_size, precision, threads])],
+            [sys.executable, __file__, "--contend",
+             json.dumps([contender, name, batch_size, precision, chosen.threads])],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         if process.stdout.readline().strip() != "ready":
             raise SystemExit(f"{contender} could not take a step of {name} in {precision}")
         waiting[contender] = process
-    seconds: dict[str, list[float]] = {contender: [] for contender in CONTENDERS}
+    seconds: dict[str, list[float]] = {contender: [] for contender in contenders}
     for number in range(rounds):
-        order = CONTENDERS if number % 2 == 0 else CONTENDERS[::-1]
+        if chosen.hold:
+            input(f"{name} {precision}: round {number + 1} of {rounds} starts with a line here\n")
+        order = contenders if number % 2 == 0 else contenders[::-1]
         for contender in order:
             seconds[contender].append(ask(waiting[contender]))
     memory = {contender: float(process.communicate()[0]) for contender, process in waiting.items()}
 
-    best_peer = min(PEERS, key=lambda peer: statistics.median(seconds[peer]))
+    best_peer = min((peer for peer in PEERS if peer in seconds), key=lambda peer: statistics.median(seconds[peer]))
     rows = []
-    for contender in CONTENDERS:
+    for contender in contenders:
         times = seconds[contender]
         rows.append({
             "model": name, "batch_size": batch_size, "precision": precision, "contender": contender,
@@ -183,7 +198,7 @@ def measure(name: str, precision: str, rounds: int, threads: int) -> list[dict]:
 
 
 def ask(process: subprocess.Popen) -> float:
-    """Have a contender take one step; its seconds."""
+    """Have a contender have its turn; the seconds of a step."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write("step\n")
@@ -196,12 +211,23 @@ def ratio(theirs: list[float], ours: list[float]) -> str:
     return f"{statistics.median(their / our for their, our in zip(theirs, ours, strict=True)):.3f}"
 
 
+def instructions() -> str:
+    """What tells processors of one name apart: the vector instructions that PyTorch uses, and those for bf16."""
+    import torch
+
+    widest = torch.backends.cpu.get_cpu_capability()
+    return f"{widest} BF16" if torch.cpu._is_avx512_bf16_supported() else widest
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description="Time a training step beside timm's.")
     options.add_argument("--models", nargs="+", default=list(BATCH_SIZES), choices=BATCH_SIZES)
     options.add_argument("--precisions", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
+    options.add_argument("--contenders", nargs="+", default=CONTENDERS, choices=CONTENDERS,
+                         help="beside timm eager; all of them unless given")
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--threads", type=int, default=2)
+    options.add_argument("--hold", action="store_true", help="wait for a line on stdin before each round")
     options.add_argument("--contend", type=json.loads, help=argparse.SUPPRESS)
     chosen = options.parse_args()
     if chosen.contend:
@@ -212,13 +238,17 @@ def main() -> None:
 
     about = machine()
     fixed = {"rounds": chosen.rounds, "threads": chosen.threads, "processor": about["processor"],
+             "instructions": instructions(),
              "torch": about["versions"]["torch"], "timm": about["versions"]["timm"], "commit": about["commit"],
-             "date": time.strftime("%Y-%m-%d"), "command": " ".join(["python benchmarks/train_step.py", *sys.argv[1:]])}
+             "date": time.strftime("%Y-%m-%d"),
+             "command": shlex.join(["python", "benchmarks/train_step.py", *sys.argv[1:]])}
     old = read(RESULTS)
     for name in chosen.models:
         for precision in chosen.precisions:
-            rows = [row | fixed for row in measure(name, precision, chosen.rounds, chosen.threads)]
-            old = [row for row in old if (row["model"], row["precision"]) != (name, precision)] + rows
+            rows = [row | fixed for row in measure(name, precision, chosen)]
+            key = (name, precision, fixed["processor"], fixed["instructions"])
+            old = [row for row in old
+                   if (row["model"], row["precision"], row["processor"], row["instructions"]) != key] + rows
             write(RESULTS, COLUMNS, old)
 
 

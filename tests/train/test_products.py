@@ -63,3 +63,21 @@ def test_autocast_is_left_alone() -> None:
     layer = OneDNNLinear(8, 8)
     with torch.autocast("cpu", torch.bfloat16):
         assert layer(torch.randn(2, 8)).dtype == torch.bfloat16
+
+
+@pytest.mark.slow
+def test_compiled_layers_learn_the_same() -> None:
+    torch.manual_seed(0)
+    layer, x = OneDNNLinear(300, 130), torch.randn(4, 300, 5)
+    gradients = []
+
+    def mix(taken: torch.Tensor) -> torch.Tensor:
+        return layer(taken.transpose(1, 2))
+
+    for network in (mix, torch.compile(mix, fullgraph=True)):
+        layer.zero_grad()
+        taken = x.clone().requires_grad_()
+        network(taken).square().sum().backward()
+        gradients.append([taken.grad, layer.weight.grad, layer.bias.grad])
+    for plain, compiled in zip(*gradients, strict=True):
+        assert (compiled - plain).abs().max() <= 2 * LIMIT * plain.abs().max()

@@ -21,6 +21,7 @@ from allmlp.models.model import Model
 from allmlp.recipe import Recipe
 from allmlp.train.distributed import Processes
 from allmlp.train.ema import Ema
+from allmlp.train.memory import keep_freed_memory
 from allmlp.train.products import through_onednn
 
 
@@ -52,11 +53,13 @@ PLAIN = Engine()
 def distribute(model: Model, ema: Ema | None, engine: Engine, processes: Processes) -> nn.Module:
     """Prepare `model` and its average in place; returns what to call in training. Before the optimizer is built."""
     model.set_grad_checkpointing(engine.activation_checkpointing)
+    if next(model.parameters()).device.type == "cpu":
+        keep_freed_memory()
+    if engine.sharding == "none":
+        through_onednn(model)
     if engine.compile:
         for block in model.blocks:
             block.compile()  # block by block: minutes less to wait, and it goes with all of the following
-    elif engine.sharding == "none":
-        through_onednn(model)
     if engine.sharding == "fsdp":
         for network in (model, ema.model) if ema else (model,):
             _shard(network, processes)

@@ -2,7 +2,8 @@
 
 PyTorch computes float32 products on x86-64 with Intel's MKL, which on AMD's processors stays well below what they can
 do. oneDNN, which comes with every PyTorch, takes the same step of Mixer-S/16 in about nine tenths of the time there
-(docs/log.md). The gradient of the weights stays with MKL, where that one is the faster.
+(docs/log.md). The gradient of the weights stays with MKL, where that one is the faster. bfloat16 products are oneDNN's
+anyway.
 
 What is added up is the same, in another order: results differ by float rounding, as between two processors.
 """
@@ -22,6 +23,7 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        x = x.contiguous()  # what token mixing gives is transposed: copied once, for both passes
         ctx.save_for_backward(x, weight)
         ctx.has_bias = bias is not None
         return _product(x, weight, bias)
@@ -31,7 +33,7 @@ class _Linear(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *gradients: torch.Tensor
     ) -> tuple[torch.Tensor | None, ...]:
-        (gradient,) = gradients
+        gradient = gradients[0].contiguous()
         x, weight = ctx.saved_tensors
         rows = gradient.reshape(-1, gradient.shape[-1])
         of_x = _product(gradient, weight.t(), None) if ctx.needs_input_grad[0] else None
@@ -41,7 +43,20 @@ class _Linear(torch.autograd.Function):
 
 
 def _product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    if torch.compiler.is_compiling():
+        return _compiled_product(x, weight, bias)
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+@torch.library.custom_op("allmlp::onednn_linear", mutates_args=())
+def _compiled_product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """The same product as one that the compiler does not look into: it takes oneDNN's for constant weights only."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+@_compiled_product.register_fake
+def _(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    return x.new_empty(*x.shape[:-1], weight.shape[0])
 
 
 class OneDNNLinear(nn.Linear):
