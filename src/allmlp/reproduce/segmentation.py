@@ -1,8 +1,8 @@
 """Can a Mixer say what every pixel is? Its authors were asked; there is no published answer.
 
 Two heads of ours on one Mixer, beside a U-Net of as many parameters: a linear map from each token to its own pixels,
-and a light decoder on several blocks (`models/segment.py`). Each learns by the same recipe but for the learning rate, which
-is chosen for each network on validation images, with the first seed, from one short list.
+and a light decoder on several blocks (`models/segment.py`). Each learns by the same recipe but for the learning rate,
+which is chosen for each network on validation images, with the first seed, from one short list.
 """
 
 import functools
