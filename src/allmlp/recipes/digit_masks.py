@@ -1,7 +1,7 @@
 """A Mixer that gives every pixel its class, on scenes of digits; and, with larger crops, on a folder with masks.
 
     allmlp train digit-masks
-    allmlp train FOLDER --task segmentation      (images/ and masks/; the recipe segment_folder)
+    allmlp train FOLDER --recipe segment_folder      (images/ and masks/; what such a folder gets anyway)
 
 Published: nothing; Mixer's authors name segmentation as an idea. Rates as `allmlp reproduce segmentation` chose them.
 Here: results/reproduce/segmentation (`allmlp reproduce segmentation`).
