@@ -36,6 +36,13 @@ class Noise:
         return f"noise/{index}"
 
 
+class MaskedNoise(Noise):
+    """The same with a class for every pixel."""
+
+    def label_map(self, index: int) -> np.ndarray:
+        return np.random.default_rng(index).integers(0, len(CLASSES), (20 + index, 26 - index), dtype=np.uint8)
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory) -> dict[str, str]:
     """A small trained network of each family, as a file: where fine-tuning starts, and a teacher."""
@@ -73,7 +80,7 @@ DISTINCT = {reduced(recipe.with_(name="", data="", expected=None), PLACES).to_js
 @pytest.mark.parametrize("name", DISTINCT.values())
 def test_it_takes_one_real_step_at_reduced_size(name, small, tmp_path):
     recipe = reduced(RECIPES[name], small)
-    data = Data("noise", CLASSES, {"train": Noise()})
+    data = Data("noise", CLASSES, {"train": MaskedNoise() if recipe.segmentation else Noise()})
     before = starting_model(recipe, data).state_dict()
     outcome = run(recipe, data, tmp_path, loggers=())
     after = outcome.model.state_dict()

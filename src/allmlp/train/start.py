@@ -60,7 +60,7 @@ def check_task(recipe: Recipe, data: Data) -> None:
     """Raises `BadSetting` where the data does not have what the recipe learns."""
     if recipe.segmentation is None and data.task == "segmentation":
         raise BadSetting(f"{data.name} has a mask for each image, and recipe {recipe.name} learns one class for an "
-                         "image; set segmentation.dice=1, or take the recipe digit-masks")
+                         "image; set segmentation.dice=1, or take the recipe digit_masks")
     if recipe.segmentation is not None and data.task == "classification":
         raise BadSetting(f"recipe {recipe.name} learns a class for every pixel, and {data.name} has no masks")
 
