@@ -135,7 +135,7 @@ def unverified(model: Model, folder: str | os.PathLike, wish: Wish, calibration:
     from allmlp.backends.graph import check_exportable
 
     backend, quantiser = wish.checked()
-    check_exportable(model)
+    check_exportable(model, wish.backend, wish.precision)
     return _write(model, Path(folder), backend, wish, quantiser, calibration, (), None)[1]
 
 
