@@ -29,6 +29,10 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 LEAST_STD, MOST = 1e-6, 1e6  # of mean and deviation: float32 stays finite, and no image set comes near
 
+OtherSizes = Literal["windows", "resize"]
+"""How a network that names every pixel answers for an image of another size than its own: by overlapping windows of its
+size, or for the whole image, resized there, with the logits resized back."""
+
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as PIL's mode "L"
 
 

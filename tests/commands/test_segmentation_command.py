@@ -91,9 +91,10 @@ def test_a_stopped_run_goes_on_to_the_same_weights(folder: Path, tmp_path: Path)
     (["export", "RUN", "--to", "native"], "exported to onnx and pt2"),
     (["export", "RUN", "--to", "browser"], "exported to onnx and pt2"),
 ], ids=lambda value: " ".join(value[:2] + value[-2:]) if isinstance(value, list) else "")  # fmt: skip
-def test_a_contradiction_is_one_line(arguments, said, trained: Path, folder: Path, tmp_path, monkeypatch, capsys):
+def test_a_contradiction_is_one_line(arguments: list[str], said: str, trained: Path, folder: Path, tmp_path: Path,
+                                     monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    named = {"FOLDER": str(folder), "RUN": str(trained)}
+    named: dict[str, str] = {"FOLDER": str(folder), "RUN": str(trained)}
     assert main([named.get(word, word) for word in arguments]) == 2
     error = capsys.readouterr().err
     assert said in error

@@ -18,8 +18,7 @@ import pydantic
 
 from allmlp.errors import AllMLPError, BadCheckpoint, printable
 from allmlp.files import open_regular, refuse_link_out, write_text_atomically
-from allmlp.models.segment import OtherSizes
-from allmlp.preprocess import Preprocess
+from allmlp.preprocess import OtherSizes, Preprocess
 from allmlp.quantize.layer_cost import LayerCost
 from allmlp.values import Value
 

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from allmlp.models.model import Output
-from allmlp.models.segment import OtherSizes
-from allmlp.preprocess import Preprocess, to_network_input
+from allmlp.preprocess import OtherSizes, Preprocess, to_network_input
 
 Task = Literal["classification", "segmentation"]
 

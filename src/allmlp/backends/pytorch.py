@@ -8,7 +8,7 @@ from allmlp import checkpoint
 from allmlp.backends.network import MAX_BATCH, NetworkPredictor
 from allmlp.errors import BadSetting
 from allmlp.models.model import Model
-from allmlp.models.segment import OtherSizes
+from allmlp.preprocess import OtherSizes
 
 
 class PyTorchPredictor(NetworkPredictor):

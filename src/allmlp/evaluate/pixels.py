@@ -13,8 +13,7 @@ import numpy as np
 
 from allmlp.backends import Predictor
 from allmlp.errors import BadSetting
-from allmlp.models.segment import OtherSizes
-from allmlp.preprocess import fit
+from allmlp.preprocess import OtherSizes, fit
 
 BATCH = 32  # images or windows computed at once
 

@@ -23,7 +23,7 @@ from allmlp.evaluate.names import align_labels
 from allmlp.evaluate.pixels import PixelPredictor, logits_of
 from allmlp.evaluate.probabilities import log_softmax
 from allmlp.evaluate.scores import mean, percent
-from allmlp.models.segment import OtherSizes
+from allmlp.preprocess import OtherSizes
 from allmlp.values import Value
 
 NEAR = 0.02  # of the diagonal

@@ -18,15 +18,11 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional as F
 
+from allmlp.preprocess import OtherSizes
 from allmlp.values import Value
 
 if TYPE_CHECKING:
     from allmlp.models.config import ModelConfig
-
-OtherSizes = Literal["windows", "resize"]
-"""How an image of another size than the network's is answered for: overlapping windows of the network's size, or as a
-whole, resized there and its logits back."""
-
 
 class TokenHeadConfig(Value):
     """Each token to the logits of its own pixels."""

@@ -3,10 +3,10 @@
     allmlp train digit-masks
     allmlp train FOLDER --recipe segment_folder      (images/ and masks/; what such a folder gets anyway)
 
-Published: nothing; Mixer's authors name segmentation as an idea. Rates as `allmlp reproduce segmentation` chose them.
-Here: results/reproduce/segmentation (`allmlp reproduce segmentation`).
-Time and hardware: about three minutes on one core of a server processor with AVX-512.
-UNVERIFIED: segment_folder on photographs, of which we had none.
+Published: nothing; the idea is that of its readers.
+Here: the heads beside a U-Net in results/reproduce/segmentation, after fewer steps; this recipe was not measured whole.
+Time and hardware: by its steps some three minutes on one core of a server processor with AVX-512.
+UNVERIFIED: the rates, which were not searched for; segment_folder on photographs, of which we had none.
 """
 
 from allmlp.models.segment import DecoderConfig
