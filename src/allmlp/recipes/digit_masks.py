@@ -3,7 +3,7 @@
     allmlp train digit-masks
     allmlp train FOLDER --recipe segment_folder      (images/ and masks/; what such a folder gets anyway)
 
-Published: nothing; the idea is that of its readers.
+Published: nothing; the idea is that of MLP-Mixer's readers.
 Here: the heads beside a U-Net in results/reproduce/segmentation, after fewer steps; this recipe was not measured whole.
 Time and hardware: by its steps some three minutes on one core of a server processor with AVX-512.
 UNVERIFIED: the rates, which were not searched for; segment_folder on photographs, of which we had none.
