@@ -18,8 +18,7 @@ torch.set_num_threads(1)
 faults()
 before = faults()
 kept = keep_freed_memory()
-faults()
-print(int(kept), before, faults())
+print(int(kept), before, min(faults() for _ in range(6)))  # the system may take pages back in between
 """
 
 
