@@ -127,7 +127,8 @@ def found(rows: Sequence[Row]) -> Found:
             else:
                 claimed.append(line)
                 holds.append(beyond(values, alone) > 0)
-    text = f"Beside labels alone, {'; '.join(claimed)}." + (f" Ours, beside the claim: {'; '.join(ours)}." if ours else "")
+    text = f"Beside labels alone, {'; '.join(claimed)}."
+    text += f" Ours, beside the claim: {'; '.join(ours)}." if ours else ""
     return Found("as claimed" if all(holds) else "in part" if any(holds) else "not found", text)
 
 
@@ -140,7 +141,8 @@ EXPERIMENT = Experiment(
     laptop="""A ResMLP and a Mixer (width 64, 4 blocks, patches of 8 pixels) learn 5,748 digit scenes for 250 steps
     of 64 images, from the labels alone, or half from a ResNet's answers: its most probable class (hard), or its
     probabilities at temperature 2 (soft). The teacher learnt the same images for 500 steps, another one for each
-    seed. The verdict is about ResMLP by hard distillation; the Mixer and soft distillation are ours, beside the claim.""",
+    seed. The verdict is about ResMLP by hard distillation; the Mixer and soft distillation are ours, beside the
+    claim.""",
     paper="""ResMLP-S12 and S24 by the recipes resmlp_s12_imagenet and …_distilled and their kin, whose teacher is
     timm's regnety_160.deit_in1k. One process on one device. UNVERIFIED: that both terms of the loss take the same
     logits.""",

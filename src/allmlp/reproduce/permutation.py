@@ -171,18 +171,18 @@ def found(rows: Sequence[Row]) -> Found:
     kept = {measure: {name: kept_percent(rows, name, column) for name in ("Mixer", "ResNet")}
             for measure, column in (("5-shot", "few_shot_percent"), ("test", "test_accuracy_percent"))}
     more = {measure: beyond(left["ResNet"], left["Mixer"]) < 0 for measure, left in kept.items()}
-    sizes = "; ".join(f"{measure} accuracy: Mixer {fmean(left['Mixer']):.1f} ± {deviation(left['Mixer']):.1f} %, ResNet "
-                      f"{fmean(left['ResNet']):.1f} ± {deviation(left['ResNet']):.1f} %, so ResNet "
-                      f"{'loses more, beyond the spread' if more[measure] else 'does not lose more beyond the spread'}"
-                      for measure, left in kept.items())
+    sizes = "; ".join(f"{measure} accuracy: " + ", ".join(
+        f"{name} {fmean(each):.1f} ± {deviation(each):.1f} %" for name, each in left.items())
+        + f", so ResNet {'loses more, beyond' if more[measure] else 'does not lose more beyond'} the spread"
+        for measure, left in kept.items())
     holds = [exact < EQUAL, same, falls, loses, *more.values()]
     text = (f"With patches and pixels shuffled, Mixer's 5-shot accuracy changes by "
             f"{points(end('Mixer', 'patches+pixels'), end('Mixer', 'original'))}, which is "
             f"{'within' if same else 'beyond'} the spread over seeds, and ResNet's by "
-            f"{points(end('ResNet', 'patches+pixels'), end('ResNet', 'original'))}. With all pixels shuffled there is left "
-            f"of {sizes} (the paper: about 55 and 25 %; as claimed only if ResNet loses more by both measures). A Mixer "
-            f"with permuted weights gives on shuffled images the logits of the original to {exact:.0e} of the largest "
-            "(float64).")
+            f"{points(end('ResNet', 'patches+pixels'), end('ResNet', 'original'))}. With all pixels shuffled there is "
+            f"left of {sizes} (the paper: about 55 and 25 %; as claimed only if ResNet loses more by both measures). "
+            f"A Mixer with permuted weights gives on shuffled images the logits of the original to {exact:.0e} of the "
+            "largest (float64).")
     if end("ViT", "original"):
         text += (" ViT, of which the paper does not speak here, changes by "
                  f"{points(end('ViT', 'patches+pixels'), end('ViT', 'original'))} with patches and pixels shuffled and "

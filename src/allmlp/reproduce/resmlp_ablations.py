@@ -202,8 +202,8 @@ def figure(rows: Sequence[Row]) -> Figure:
             one.minorticks_off()
     axes[0].set_title("here: seeds, mean and deviation")
     axes[1].set_title("the paper, on ImageNet")
-    drawn.supxlabel("change of test accuracy against the baseline (training: the line before), points; beyond ±2 logarithmic",
-                    fontsize=8)
+    drawn.supxlabel("change of test accuracy against the baseline (training: the line before), points; beyond ±2 "
+                    "logarithmic", fontsize=8)
     return drawn
 
 

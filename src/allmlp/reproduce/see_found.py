@@ -28,9 +28,10 @@ def found(rows: Sequence[Row]) -> Found:
                          + f" ± {deviation(seeds):.{digits}f}" * (len(seeds) > 1) for name, seeds in values.items())
 
     accuracy = {name: at_end(rows, name, "test_accuracy_percent") for name in early_late}
+    alone = ", on one seed, without a spread" * (maps == 1)
     learnt = f"Test accuracy, after equal steps: {each(accuracy)} %. " if all(accuracy.values()) else ""
     text = (f"{learnt}CKA of early with late layers: "
-            f"{each(early_late, 2)} ({_said(holds['uniform'])}{', on one seed, without a spread' * (maps == 1)}: ViT's are more alike than ResNet's). "
+            f"{each(early_late, 2)} ({_said(holds['uniform'])}{alone}: ViT's are more alike than ResNet's). "
             f"CKA of Mixer's layers with those at the same depth of ViT {fmean(to_vit):.2f} ± {deviation(to_vit):.2f}, "
             f"of ResNet {fmean(to_resnet):.2f} ± {deviation(to_resnet):.2f} ({_said(holds['mixer'])}: Mixer is more "
             f"like ViT). Skip ratios, median over blocks: {each(ratio)} ({_said(holds['skips'])}: larger in ViT than "
