@@ -21,7 +21,8 @@ from allmlp.models.config import ModelConfig
 from allmlp.models.layers import AffineConfig, LayerNormConfig
 from allmlp.recipe import Augment, Optimizer, Recipe, Schedule
 from allmlp.recipes import RECIPES
-from allmlp.reproduce.experiment import Arm, Experiment, Found, Job, Row
+from allmlp.reproduce.experiment import Arm, Experiment, Job, Row
+from allmlp.reproduce.resmlp_found import found
 from allmlp.reproduce.spread import deviation
 from allmlp.reproduce.variations import (
     COLUMNS,
@@ -31,7 +32,6 @@ from allmlp.reproduce.variations import (
     by_group,
     changes,
     digits_recipe,
-    first,
     published_change,
 )
 
@@ -42,7 +42,6 @@ AFF = AffineConfig()
 STEPS, SMALL_BATCH = 200, 32  # the batch of the lines about training, whose augmentation takes long
 TICKS = (-50, -10, -2, 0, 2, 10, 50)  # of the figure, in points
 LAMB_RATE, SGD_RATE = 0.1, 1.0  # at laptop scale; of two each the one that learnt the training images better
-CLEAR = 0.15  # points: smaller differences of the paper's single runs have no sign
 
 
 @dataclass(frozen=True)
@@ -213,29 +212,6 @@ def _dot(ours: Axes, theirs: Axes, rows: Sequence[Row], what: str, place: int) -
     ours.errorbar(fmean(found), place, xerr=deviation(found.tolist()), fmt="o", color=figures.COLOURS[0])
     if published is not None:
         theirs.plot(published, place, "D", color=figures.COLOURS[1])
-
-
-def found(rows: Sequence[Row]) -> Found:
-    """The sign of each change, where it is clear: ours beyond the spread of the seeds, the paper's beyond `CLEAR`. A
-    line of which the paper says nothing, or nothing clear, is told and not counted."""
-    same, other, unclear, uncounted = [], [], [], []
-    for what in dict.fromkeys(row["what"] for row in rows):
-        if what == first(rows, what)["baseline"]:
-            continue
-        here, published = changes(rows, what), published_change(rows, what)
-        mean, spread = fmean(here), deviation(here.tolist())
-        paper = "no number in the paper" if published is None else f"paper {published:+.1f}"
-        told = f"{what} ({mean:+.1f} ± {spread:.1f}, {paper})".replace("(-", "(−").replace("paper -", "paper −")
-        if published is None or abs(published) < CLEAR:
-            uncounted.append(told)
-        else:
-            (unclear if abs(mean) <= spread else same if mean * published > 0 else other).append(told)
-    lines = [f"{title}: {'; '.join(told)}." for title, told in (
-        ("In the paper's direction, beyond the spread over seeds", same), ("Against it", other),
-        ("Within the spread", unclear),
-        (f"Not counted, as the paper has no number or a change below {CLEAR:g} points", uncounted)) if told]
-    verdict = "not found" if not same else "as claimed" if len(same) > len(unclear) and not other else "in part"
-    return Found(verdict, " ".join(lines))
 
 
 EXPERIMENT = Experiment(
