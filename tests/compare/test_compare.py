@@ -13,6 +13,7 @@ from allmlp.backends.timm_networks import open_timm
 from allmlp.cli import main
 from allmlp.compare.contenders import open_contender
 from allmlp.compare.measure import Compared, Protocol, choose_images, measured
+from allmlp.compare.page import shown_speed
 from allmlp.compare.pareto import figure, front
 from allmlp.data.digits import open_digits
 from allmlp.errors import AllMLPError, BadCheckpoint, BadData, BadSetting, UnknownName
@@ -216,3 +217,8 @@ def test_a_figure_of_one_network_and_of_the_same_costs_is_drawn():
                    few_shot_percent=50.0)
     assert len(figure([row], 5).axes) == 2
     assert len(figure([row, row.with_(model="c", accuracy_percent=3.0)], 5).axes) == 2
+
+
+@pytest.mark.parametrize(("speed", "shown"), [(5744.2, "5,740"), (999.6, "1,000"), (57.14, "57.1"), (0.5714, "0.571")])
+def test_a_speed_on_the_page_has_three_digits_and_no_exponent(speed: float, shown: str):
+    assert shown_speed(speed) == shown

@@ -14,7 +14,7 @@ from allmlp import figures
 from allmlp.cli import main
 from allmlp.errors import BadSetting
 from allmlp.reproduce import EXPERIMENTS, find, listed
-from allmlp.reproduce.experiment import Arm, Experiment, Found, Job, Row
+from allmlp.reproduce.experiment import REDUCED, Arm, Experiment, Found, Job, Row
 from allmlp.reproduce.run import Result, run
 from allmlp.reproduce.spread import at_end, beyond, curve
 from allmlp.reproduce.table import cell, heading, summary
@@ -46,9 +46,9 @@ def an_experiment(on_run: Callable[[str, int], None] = lambda what, seed: None) 
     def found(rows: Sequence[Row]) -> Found:
         return Found("in part", f"The largest is {max(row['square'] for row in rows):g}.")
 
-    return Experiment(name="squares", title="Squares & more", source="Euclid", claim="Squares <grow>.\n\nThey do.",
-                      laptop="Three of them.", paper="All of them.", columns=("label", "step", "square"), arms=arms,
-                      figure=figure, found=found)
+    return Experiment(name="squares", title="Squares & more", source="Euclid",
+                      claim="Squares <grow>.\n\n`a < b` at most.", laptop="Three of them.",
+                      paper="All of them.", columns=("label", "step", "square"), arms=arms, figure=figure, found=found)
 
 
 def call(folder: Path, experiment: Experiment | None = None, seeds: int = 2, **options: Any) -> Result:
@@ -151,7 +151,7 @@ def test_rows_of_the_tests_size_never_mix_with_real_ones(tmp_path: Path):
 
 
 def test_a_name_that_no_arm_has_is_refused_with_the_names(tmp_path: Path):
-    with pytest.raises(BadSetting, match="no arm's name contains it; they are one, two, three, curve"):
+    with pytest.raises(BadSetting, match="no arm's name contains it; they are one; two; three; curve"):
         call(tmp_path, only="four")
 
 
@@ -199,6 +199,35 @@ def test_the_page_says_claim_verdict_scale_and_command_and_loads_nothing(finishe
         assert text in page, text
     assert "default-src 'none'" in html.unescape(page)
     assert "http" not in page.replace("http-equiv", "").partition("base64,")[0]
+    assert "<code>a &lt; b</code> at most." in page
+    assert "`" not in page.partition("base64,")[0]
+    assert 'class="banner"' not in page
+
+
+def test_a_page_of_the_tests_size_has_a_banner_and_no_verdict(tmp_path: Path):
+    assert call(tmp_path, reduced=True).found == REDUCED
+    page = (tmp_path / "index.html").read_text()
+    assert '<p class="banner">Reduced: a few steps of everything, to see that it works; no result.</p>' in page
+    for text in ('class="verdict"', "In part", "The largest is"):
+        assert text not in page, text
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ([], "--scale paper needs --data"),
+    (["--data", "imagenet:nowhere"], "nowhere"),
+])
+def test_at_paper_scale_wrong_data_is_refused_before_anything_runs_or_is_cleared(arguments, message, capsys,
+                                                                                 tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    kept = tmp_path / "reproduced" / "permutation-paper" / "table.csv"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("rows of an earlier call")
+    assert main(["reproduce", "permutation", "--scale", "paper", "--overwrite", *arguments]) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1
+    assert message in error[0]
+    assert kept.read_text() == "rows of an earlier call"
+    assert list(tmp_path.rglob("*.*")) == [kept]
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

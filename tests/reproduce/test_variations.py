@@ -76,3 +76,23 @@ def rows(**accuracies: tuple[float, ...]) -> list[Row]:
 def test_what_was_found_follows_from_the_signs_beyond_the_spread(up, down, verdict):
     found = resmlp_ablations.found(rows(base=(90.0, 90.0, 90.0), up=up, down=down))
     assert found.verdict == verdict
+
+
+def test_a_line_of_training_is_compared_with_the_line_before_it():
+    for scale in ("laptop", "paper"):
+        lines = [line for line in resmlp_ablations.variations(scale) if line.group == resmlp_ablations.TRAINING]
+        assert [line.baseline for line in lines[1:]] == [line.what for line in lines[:-1]]
+        assert [line.published_baseline for line in lines[1:]] == [line.published for line in lines[:-1]]
+        assert lines[0].baseline == lines[0].what
+
+
+def test_lines_that_do_not_count_are_told():
+    made = rows(base=(90.0, 90.0, 90.0), up=(91.0, 92.0, 93.0), down=(80.0, 81.0, 82.0))
+    for what, published in (("unpublished", None), ("unclear", 70.1)):
+        made += [{**row, "what": what, "published_percent": published, "test_accuracy_percent": 80.0 + row["seed"]}
+                 for row in made[:3]]
+    found = resmlp_ablations.found(made)
+    assert found.verdict == "as claimed"
+    told = found.text.split("Not counted")[1]
+    assert "unpublished (−9.0 ± 1.0, no number in the paper)" in told
+    assert "unclear (−9.0 ± 1.0, paper +0.1)" in told

@@ -77,7 +77,8 @@ def print_result(experiment: Experiment, result: Any, output: Path) -> None:
     if result.found is None:
         print(f"{result.missing} arms have not run; the figure and the page come with the last of them")
     else:
-        print(f"{result.found.verdict}: {result.found.text}")
+        reduced = result.found.verdict == "no result"
+        print(result.found.text if reduced else f"{result.found.verdict}: {result.found.text}")
         print(f"page {output / 'index.html'}")
 
 

@@ -52,13 +52,18 @@ def _protocol(protocol: Protocol) -> str:
             "to logits.")
 
 
+def shown_speed(value: float) -> str:
+    """Three significant digits, never with an exponent: 0.571, 57.1, 5,740."""
+    return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def _cells(row: Compared) -> list[Child]:
     few = percent(row.few_shot_percent)
     if row.few_shot_deviation is not None and row.few_shot_percent is not None:
         few = f"{row.few_shot_percent:.1f} ± {percent(row.few_shot_deviation)}"
-    speed = NOTHING if row.images_per_second is None else f"{row.images_per_second:,.3g}"
+    speed = NOTHING if row.images_per_second is None else shown_speed(row.images_per_second)
     if row.slowest is not None and row.fastest is not None:
-        speed += f" ({row.slowest:,.3g}–{row.fastest:,.3g})"
+        speed += f" ({shown_speed(row.slowest)}–{shown_speed(row.fastest)})"
     return [row.model, row.weights, f"{row.image_size[0]} × {row.image_size[1]}", _large(row.parameters),
             _large(row.macs), percent(row.accuracy_percent), few, percent(row.knn_percent), speed,
             NOTHING if row.latency_ms is None else f"{row.latency_ms:.3g} ms",

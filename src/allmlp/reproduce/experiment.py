@@ -17,7 +17,7 @@ Row = Mapping[str, Any]
 float or None (an empty cell), as they come back from the file, to six digits."""
 
 Scale = Literal["laptop", "paper"]
-Verdict = Literal["as claimed", "in part", "not found", "not claimed"]
+Verdict = Literal["as claimed", "in part", "not found", "not claimed", "no result"]
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,14 @@ class Arm:
 
 @dataclass(frozen=True)
 class Found:
-    """What the rows show, computed from them and never typed in. "not claimed": the question is ours."""
+    """What the rows show, computed from them and never typed in. "not claimed": the question is ours; "no result": the
+    tests' size, of which nothing follows."""
 
     verdict: Verdict
     text: str
+
+
+REDUCED = Found("no result", "reduced: a few steps of everything, to see that it works; no result.")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from allmlp.train.step import take_step
 from allmlp.train.teacher import Teacher
 
 FEW = 320  # images of a split, for a job of the tests' size
+NO_DATA = "--scale paper needs --data, such as imagenet:DIR (or a set with masks, such as voc:DIR, for segmentation)"
 CLASSES = 10  # of digits and digit-scenes, and so of all networks of the laptop scale
 
 
@@ -73,11 +74,20 @@ def learn(network: nn.Module, recipe: Recipe, train: ImageDataset, *, preprocess
     return judged.eval()
 
 
+def check_data(job: Job) -> None:
+    """Open what the user gave as --data, so that a wrong name or folder is refused before anything runs. Raises what
+    opening does, and `BadSetting` at paper scale without data."""
+    if job.data is not None:
+        _opened(job.data, job.data_dir, job.download)
+    elif job.scale == "paper":
+        raise BadSetting(NO_DATA)
+
+
 def open_job(job: Job, own: str | Callable[[], Data]) -> Data:
     """The data of a job: what the user gave, else at laptop scale the experiment's `own`, by name or made. Of a reduced
     job the first `FEW` images of each split. Raises what opening does, and `BadSetting` at paper scale without data."""
     if job.data is None and job.scale == "paper":
-        raise BadSetting("--scale paper needs --data, such as imagenet:DIR")
+        raise BadSetting(NO_DATA)
     data = _opened(job.data or own, job.data_dir, job.download)
     if job.scale == "laptop" and len(data.classes) != CLASSES:
         raise BadSetting(f"--data {job.data}: has {len(data.classes)} classes; the laptop's networks have {CLASSES}")

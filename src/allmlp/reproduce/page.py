@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from allmlp.files import write_text_atomically
-from allmlp.report.markup import Html, tag
+from allmlp.report.markup import Html, join, tag
 from allmlp.report.numbers import duration
 from allmlp.report.page import document, section
 from allmlp.report.style import STYLE
@@ -14,6 +14,8 @@ from allmlp.reproduce.experiment import Experiment, Found, Row, Scale
 from allmlp.reproduce.table import heading, summary
 
 EXTRA = """
+.banner { margin-bottom: 36px; padding: 12px 16px; border: 2px solid rgb(var(--accent)); border-radius: 10px;
+  font-weight: 660; }
 .verdict b { display: block; font-size: 40px; line-height: 1.15; letter-spacing: -.02em; font-weight: 660;
   color: rgb(var(--accent)); }
 .verdict { margin-top: 36px; } .verdict p { margin-top: 12px; max-width: 74ch; }
@@ -22,6 +24,7 @@ EXTRA = """
 section > p { max-width: 74ch; } section > p + p { margin-top: 12px; }
 td { white-space: pre-line; }
 """
+# of "no result" there is none: a banner stands in its place
 LEADS = {"as claimed": "What was claimed was found.", "in part": "What was claimed was found in part.",
          "not found": "What was claimed was not found.", "not claimed": "A question of ours; the papers claim nothing."}
 
@@ -34,8 +37,11 @@ def write_page(experiment: Experiment, scale: Scale, rows: Sequence[Row], found:
 
 def render(experiment: Experiment, scale: Scale, rows: Sequence[Row], found: Found, figure: bytes) -> str:
     header = tag("header", tag("h1", experiment.title), tag("p", experiment.source))
-    verdict = tag("div", tag("b", found.verdict[0].upper() + found.verdict[1:]),
-                  tag("p", f"{LEADS[found.verdict]} {found.text}"), class_="verdict")
+    if found.verdict in LEADS:
+        verdict = tag("div", tag("b", found.verdict[0].upper() + found.verdict[1:]),
+                      tag("p", with_code(f"{LEADS[found.verdict]} {found.text}")), class_="verdict")
+    else:
+        verdict, header = None, join(tag("p", found.text[0].upper() + found.text[1:], class_="banner"), header)
     image = tag("img", src=f"data:image/svg+xml;base64,{base64.b64encode(figure).decode()}", alt=experiment.title)
     sections = [_claim(experiment), _done(experiment, scale), _numbers(experiment, rows), _again(rows)]
     return document(experiment.title, header, verdict, tag("figure", image, class_="plate"), sections,
@@ -64,7 +70,7 @@ def _numbers(experiment: Experiment, rows: Sequence[Row]) -> Html:
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Html:
-    return table(titles, rows, numbers=range(1, len(titles)))
+    return table(titles, [[with_code(cell) for cell in row] for row in rows], numbers=range(1, len(titles)))
 
 
 def _again(rows: Sequence[Row]) -> Html:
@@ -81,4 +87,9 @@ def _again(rows: Sequence[Row]) -> Html:
 
 
 def _paragraphs(text: str) -> list[Html]:
-    return [tag("p", " ".join(part.split())) for part in text.split("\n\n")]
+    return [tag("p", with_code(" ".join(part.split()))) for part in text.split("\n\n")]
+
+
+def with_code(text: str) -> Html:
+    """Text in which what stands between backticks is code."""
+    return join([tag("code", part) if place % 2 else part for place, part in enumerate(text.split("`"))])

@@ -17,7 +17,8 @@ import torch
 
 from allmlp import figures
 from allmlp.errors import BadSetting
-from allmlp.reproduce.experiment import Arm, Experiment, Found, Job, Row
+from allmlp.reproduce.experiment import REDUCED, Arm, Experiment, Found, Job, Row
+from allmlp.reproduce.learn import check_data
 from allmlp.reproduce.page import write_page
 from allmlp.reproduce.table import columns_of, read_rows, typed, write
 from allmlp.train.run_folder import machine
@@ -39,18 +40,19 @@ def run(experiment: Experiment, job: Job, output: Path, *, command: str, only: s
         say: Callable[[str], None] = lambda line: None) -> Result:
     """Run what is missing of `experiment` in the folder `output`. `only`: arms whose name contains it.
 
-    Raises `BadSetting` for a folder that holds something else, and what the arms raise.
+    Raises `BadSetting` for a folder that holds something else, and what opening the data and the arms raise.
     """
-    prepare(output, overwrite)
     scale = scale_of(job)
-    rows = read_rows(output / MADE[0], experiment, scale)
     arms = list(experiment.arms(job))
     order = {(arm.what, arm.seed): number for number, arm in enumerate(arms)}
     assert len(order) == len(arms), f"{experiment.name}: two arms of the same name and seed"
     chosen = [arm for arm in arms if only.lower() in arm.what.lower()]
     if not chosen:
         raise BadSetting(f"--only {only!r}: no arm's name contains it; they are "
-                         + ", ".join(dict.fromkeys(arm.what for arm in arms)))
+                         + "; ".join(dict.fromkeys(arm.what for arm in arms)))
+    check_data(job)  # before any arm runs and anything is written or cleared
+    prepare(output, overwrite)
+    rows = read_rows(output / MADE[0], experiment, scale)
     there = {(row["what"], row["seed"]) for row in rows}
     waiting = [arm for arm in chosen if (arm.what, arm.seed) not in there]
     about = where(job, experiment.name, scale, command)
@@ -65,6 +67,7 @@ def run(experiment: Experiment, job: Job, output: Path, *, command: str, only: s
         return Result(rows, None, missing)
     shutil.rmtree(job.folder, ignore_errors=True)
     found = experiment.found(rows)
+    found = REDUCED if job.reduced else found  # it is computed, to see that it works
     with figures.style():
         figures.save(experiment.figure(rows), output / "figure")
     write_page(experiment, job.scale, rows, found, output / "figure.svg", output / "index.html")

@@ -21,6 +21,8 @@ NAMES = ("Mixer", "ViT", "ResNet")
 CURVES = {"skip_ratio": "skip ratio |z| / |f(z)|", "field_px": "receptive field, px",
           "own_patch_cka": "CKA with a patch", "probe_percent": "10-shot probe, %"}
 
+SEEDS = "a, b and c: one seed, the first; d to g: all seeds, mean and deviation"
+
 
 @figures.style()
 def figure(rows: Sequence[Row]) -> Figure:
@@ -53,6 +55,7 @@ def _maps(part: Any, rows: Sequence[Row]) -> None:
         up, right = title.split(" – ")
         axes.set_xlabel(f"{right}, depth", labelpad=-4)
         axes.set_ylabel(up, labelpad=-2)
+    part.suptitle(SEEDS, fontsize=7, color=figures.QUIET, x=0.005, ha="left")
     part.colorbar(ScalarMappable(Normalize(0, 1)), ax=list(all_axes), label="linear CKA", shrink=0.7,
                   ticks=(0, 0.5, 1), pad=0.01, aspect=10)
 

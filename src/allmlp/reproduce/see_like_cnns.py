@@ -209,7 +209,9 @@ EXPERIMENT = Experiment(
     128 test scenes, of every norm, linear map, activation and block, positions and channels flattened; receptive fields
     of the centre token after each block, mean over 32 scenes; localisation, unbiased CKA of 128 scenes, of each token
     with the pixels at each place (another patch size in each stage of the ResNet); probes of the mean over positions,
-    10 shots, 3 draws. Early: the first third of the layers, late: the last third.""",
+    10 shots, 3 draws. Early: the first third of the layers, late: the last third. Maps and fields (a, b, c of the
+    figure), and with them what is said of early and late layers, are of the first seed alone; all else is over the
+    seeds.""",
     paper="""Published weights learnt from ImageNet alone: Google's Mixer-B/16, timm's ViT-B/16 (AugReg) and ResNet-50
     (A1), as those of the paper, trained on JFT-300M, are not public. On the validation images of --data imagenet:DIR, 8
     batches of 128; of the layers, stem, blocks and last norm only, for the memory. One seed: nothing is trained.""",
