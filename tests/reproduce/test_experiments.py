@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from allmlp.reproduce import EXPERIMENTS, find
-from allmlp.reproduce.experiment import Job
+from allmlp.reproduce.experiment import REDUCED, Job
 from allmlp.reproduce.run import run
 
 
@@ -16,10 +16,10 @@ def test_every_experiment_runs_to_its_page_and_then_has_nothing_left_to_do(name:
               folder=tmp_path / "out" / "work", reduced=True)
     said: list[str] = []
     first = run(find(name), job, tmp_path / "out", command=f"allmlp reproduce {name}", say=said.append)
-    assert first.found is not None
+    assert first.found == REDUCED
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "table.csv", "figure.png", "figure.svg", "index.html"}
-    assert first.found.text.split()[0] in (tmp_path / "out" / "index.html").read_text()
+    assert "to see that it works" in (tmp_path / "out" / "index.html").read_text()
     assert len(said) == len({(row["what"], row["seed"]) for row in first.rows})
     said.clear()
     again = run(find(name), job, tmp_path / "out", command=f"allmlp reproduce {name}", say=said.append)
