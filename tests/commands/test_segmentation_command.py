@@ -88,6 +88,13 @@ def test_a_stopped_run_goes_on_to_the_same_weights(folder: Path, tmp_path: Path)
     (["evaluate", "RUN", "FOLDER", "--task", "classification"], "a network for segmentation"),
     (["evaluate", "RUN", "FOLDER", "--tta", "flip"], "--tta is for classification"),
     (["serve", "RUN", "--port", "0"], "a network for segmentation"),
+    (["inspect", "RUN"], "a network for segmentation"),
+    (["compare", "digits", "RUN"], "a network for segmentation"),
+    (["compare", "FOLDER", "timm:resnet18"], "is for labels of whole images"),
+    (["data", "check", "FOLDER"], "is for labels of whole images"),
+    (["data", "write", "FOLDER", "copy"], "is for labels of whole images"),
+    (["shard", "FOLDER", "copy"], "is for labels of whole images"),
+    (["predict", "RUN", "FOLDER/images/val/0.png", "--output", "FOLDER/images/val"], "would write over"),
     (["export", "RUN", "--to", "native"], "exported to onnx and pt2"),
     (["export", "RUN", "--to", "browser"], "exported to onnx and pt2"),
 ], ids=lambda value: " ".join(value[:2] + value[-2:]) if isinstance(value, list) else "")  # fmt: skip
@@ -95,7 +102,7 @@ def test_a_contradiction_is_one_line(arguments: list[str], said: str, trained: P
                                      monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     named: dict[str, str] = {"FOLDER": str(folder), "RUN": str(trained)}
-    assert main([named.get(word, word) for word in arguments]) == 2
+    assert main([named.get(word, word.replace("FOLDER", str(folder))) for word in arguments]) == 2
     error = capsys.readouterr().err
     assert said in error
     assert len(error.strip().splitlines()) == 1

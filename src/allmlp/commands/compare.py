@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from allmlp import figures
-from allmlp.commands.source import open_source, source_of
+from allmlp.commands.source import open_source, refuse_masks, source_of
 from allmlp.compare.contenders import Contender, open_contender
 from allmlp.compare.measure import Compared, Protocol, choose_images, measured, with_cost
 from allmlp.compare.page import write_page
@@ -37,6 +37,7 @@ def run(options: argparse.Namespace) -> int:
     protocol = Protocol(shots=options.few_shot, seeds=options.few_shot_seeds, neighbours=options.knn,
                         train_images=options.train_images, test_images=options.test_images)
     data = open_source(options, source_of(options))
+    refuse_masks(data, "`allmlp compare`")
     images = choose_images(data, protocol, options.split)
     rows, makes = [], {}
     for number, name in enumerate(names, 1):

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from allmlp.commands.source import open_source, source_of
+from allmlp.commands.source import open_source, refuse_masks, source_of
 from allmlp.data import kind_of
 from allmlp.data.dataset import Data
 
@@ -46,6 +46,7 @@ def _opened(options: argparse.Namespace) -> Data:
     """The data to be written: all of it, with a validation part drawn only if that is asked for."""
     given = options.val_fraction is not None
     data = open_source(options, source_of(options) | ({} if given else {"val_fraction": 0.0}))
+    refuse_masks(data, f"`allmlp data {options.action}`")
     for note in data.notes:
         print(note, file=sys.stderr)
     return data

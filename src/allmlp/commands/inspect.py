@@ -43,6 +43,10 @@ def run(options: argparse.Namespace) -> int:
     images = {file.name: open_image(file) for file in files[:MOST_IMAGES]}
     device = choose_device(options.device)
     networks = {name: checkpoint.load_at(path, options.image_size).to(device) for name, path in paths.items()}
+    for name, network in networks.items():
+        if network.config.segment is not None:
+            raise BadSetting(f"{name}: a network for segmentation, and `allmlp inspect` draws those for whole images; "
+                             "`allmlp predict` lays its answers over images")
 
     gallery = of_weights(networks, options.blocks)
     if images:

@@ -19,6 +19,7 @@ from allmlp.evaluate.segmentation import evaluate_segmentation
 from allmlp.files import write_atomically
 
 CLASSIFYING = ("permute", "tta", "temperature", "real_labels", "pairs")
+ENDS = (".png", "-overlay.png")  # of what is written for an image: its mask, and that over it
 
 
 def pixel_result(options: argparse.Namespace, predictor: Predictor, data: Data, split: str
@@ -58,6 +59,10 @@ def predict_pixels(options: argparse.Namespace, predictor: Predictor, files: Seq
     pixels = as_pixel_predictor(predictor, options.model)
     output = Path(options.output or "predicted")
     names = _names(files)
+    given = {file.resolve() for file in files}
+    for name in names:
+        if lost := given & {(output / f"{name}{end}").resolve() for end in ENDS}:
+            raise BadSetting(f"--output {output}: would write over {min(lost)}, one of the images; give another folder")
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -73,7 +78,7 @@ def predict_pixels(options: argparse.Namespace, predictor: Predictor, files: Seq
             print(f"skipped: {error}", file=sys.stderr)
             continue
         labels = logits_of(pixels, image, options.other_sizes).argmax(0).astype(np.uint8)
-        mask, shown = output / f"{name}.png", output / f"{name}-overlay.png"
+        mask, shown = (output / f"{name}{end}" for end in ENDS)
         _save(mask, labels, with_palette=True)
         _save(shown, overlay(image, labels), with_palette=False)
         shares = np.bincount(labels.ravel(), minlength=1) / labels.size

@@ -7,6 +7,7 @@ from typing import Any
 
 from allmlp.data import AT_HAND, canonical, data_folder, kind_of, open_data
 from allmlp.data.dataset import Data
+from allmlp.errors import BadSetting
 
 VAL_FRACTION, SPLIT_SEED = 0.2, 0
 
@@ -46,3 +47,10 @@ def open_source(
     if options.data_dir and (kind not in ("name", "vtab") or name in AT_HAND):
         idle.append("--data-dir has no effect: only named data sets lie there")
     return replace(data, notes=(*data.notes, *idle))
+
+
+def refuse_masks(data: Data, what: str) -> None:
+    """Raises `BadSetting` for data with a mask for each image, for `what` knows labels of whole images only."""
+    if data.task == "segmentation":
+        raise BadSetting(f"{data.name} has a mask for each image, and {what} is for labels of whole images; "
+                         "masks are for `allmlp train`, `evaluate` and `predict`")

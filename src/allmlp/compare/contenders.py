@@ -75,7 +75,11 @@ def _ours(name: str, num_classes: int, pretrained: bool, image_size: tuple[int, 
         return PyTorchPredictor(model.to(choose_device(device))), "fresh"
     if not _of_torch(name):
         return load_predictor(name, device, image_size), "trained"
-    return PyTorchPredictor(checkpoint.load_at(name, image_size).to(choose_device(device))), "trained"
+    model = checkpoint.load_at(name, image_size)
+    if model.config.segment is not None:
+        raise BadSetting(f"{name}: a network for segmentation, and here those for whole images are compared; "
+                         "`allmlp evaluate` measures it")
+    return PyTorchPredictor(model.to(choose_device(device))), "trained"
 
 
 def _of_torch(name: str) -> bool:
