@@ -1,9 +1,11 @@
-// The model file, version 1. Little-endian. Everything here comes from outside and is checked before it is used.
+// The model file, versions 1 and 2. Little-endian. Everything here comes from outside and is checked before it is used.
 //
 //   Header | depth x BlockHeader | tensors x TensorEntry | … the tensors, anywhere behind
 //
 // The tensors stand in one order, which network.cpp reads; of each, the entry says where it is, and its size must be
 // the one that follows from the headers. `about` is JSON for people and for Python: preprocessing, class names, origin.
+//
+// Version 1 has one precision for all layers, and version 2 one for each: only files that mix precisions are of it.
 #pragma once
 
 #include <cstdint>
@@ -14,14 +16,15 @@
 namespace allmlp {
 
 constexpr char kMagic[8] = {'A', 'L', 'L', 'M', 'L', 'P', 'N', '\n'};
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kUniform = 1, kMixed = 2;  // versions
 
 enum class Family : uint32_t { mixer = 0, resmlp = 1, gmlp = 2 };
 enum class NormKind : uint32_t { identity = 0, layernorm = 1 };
 
 struct Header {
   char magic[8];
-  uint32_t version, precision;
+  uint32_t version;
+  uint32_t precision;  // of the stem; in version 1 of all blocks too
   uint32_t image_height, image_width, patch_height, patch_width;
   uint32_t width, depth, classes, tensors;
   uint32_t norm;       // NormKind of the last norm
@@ -39,7 +42,8 @@ struct BlockHeader {
   float epsilon1, epsilon2;
   uint32_t zero_points[4];  // int8, of the operands: tokens in, token hidden, channels in, channel hidden
   float gate_scale, gate_shift;  // gMLP, int8: the gated values as an operand, u = v * scale + shift
-  uint32_t reserved[2];
+  // Version 2: of the layers over tokens and over channels; of gMLP, which is one layer, the same twice.
+  uint32_t token_precision, channel_precision;
 };
 static_assert(sizeof(BlockHeader) == 64);
 

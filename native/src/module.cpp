@@ -4,6 +4,9 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/unique_ptr.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
 
 #include "access.h"
 #include "network.h"
@@ -99,7 +102,15 @@ NB_MODULE(_engine, m) {
       .def("run", &run, "images"_a)
       .def_prop_ro("about", &Network::about)
       .def_prop_ro("level", &Network::level)
-      .def_prop_ro("precision", [](const Network& n) { return name_of(static_cast<Precision>(n.header().precision)); })
+      .def_prop_ro("precision", [](const Network& n) {
+        const auto& all = n.precisions();
+        return name_of(*std::max_element(all.begin(), all.end()));
+      })
+      .def_prop_ro("precisions", [](const Network& n) {
+        std::vector<std::string> names;
+        for (Precision precision : n.precisions()) names.push_back(name_of(precision));
+        return names;
+      })
       .def_prop_ro("image_size", [](const Network& n) {
         return nb::make_tuple(n.header().image_height, n.header().image_width);
       })

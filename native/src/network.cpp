@@ -11,20 +11,12 @@ namespace {
 constexpr int64_t kHiddenBytes = 512 << 10;  // of the hidden activations of a block of rows: they must not leave L2
 constexpr int kStemZeroPoint = 128;          // the stem sees pixels - 128
 
-const Kernels& kernels_of(const std::string& level, Source& source) {
-  Header header;
-  source.read(0, &header, sizeof header);
-  if (header.precision > 2) throw BadModel("not a model of this engine, or damaged");
-  return find_kernels(level, static_cast<Precision>(header.precision));
-}
-
 // The part [begin, end) of `count` things that belongs to thread `i` of `n`.
 int begin_of(int64_t count, int i, int n) { return int(count * i / n); }
 
 }  // namespace
 
-Network::Network(Source& source, const std::string& level, int threads)
-    : kernels_(kernels_of(level, source)), head_kernels_(find_kernels(kernels_.level, Precision::fp32)) {
+Network::Network(Source& source, const std::string& level, int threads) {
   if (threads < 1 || threads > 256) throw std::invalid_argument("threads must be 1 to 256");
   Reader reader(source, arena_);
   header_ = reader.header();
@@ -32,114 +24,143 @@ Network::Network(Source& source, const std::string& level, int threads)
   threads_ = threads;
   tokens_ = int(reader.tokens());
   width_ = int(header_.width);
-  padded_width_ = int(round_up(width_, kernels_.columns));
-  panels_ = padded_width_ / kernels_.columns;
+  choose_kernels(reader, level);
+  padded_width_ = int(round_up(width_, columns_));
+  panels_ = padded_width_ / columns_;
   const int pixels = int(header_.patch_height * header_.patch_width * 3);
   const int64_t classes = header_.classes;
 
-  stem_ = reader.panels(kernels_, width_, pixels, kStemZeroPoint);
+  stem_ = reader.panels(*stem_kind_->kernels, width_, pixels, kStemZeroPoint);
   multiply_adds_ = int64_t(tokens_) * width_ * pixels + classes * width_;
   for (const BlockHeader& block : reader.blocks()) blocks_.push_back(read_block(reader, block));
   norm_ = read_norm(reader, header_.norm, header_.norm_epsilon, width_);
-  head_ = reader.panels(head_kernels_, int(classes), width_, 0);
+  head_ = reader.panels(*float_kernels_, int(classes), width_, 0);
   reader.finish();
   plan(threads);
+}
+
+void Network::choose_kernels(const Reader& reader, const std::string& level) {
+  precisions_ = {static_cast<Precision>(header_.precision)};
+  for (const BlockHeader& block : reader.blocks())
+    for (uint32_t precision : {block.token_precision, block.channel_precision})
+      precisions_.push_back(static_cast<Precision>(precision));
+  const std::string chosen = level == "auto" ? best_level(precisions_) : level;
+  for (Precision precision : precisions_) kinds_[int(precision)].kernels = &find_kernels(chosen, precision);
+  stem_kind_ = &kinds_[header_.precision];
+  float_kernels_ = &find_kernels(chosen, Precision::fp32);
+  columns_ = float_kernels_->columns;  // those of the whole level: norms and residuals lie in them
+  for (const Kind& kind : kinds_)
+    if (kind.kernels && kind.kernels->columns != columns_) throw std::logic_error("kernels of one level differ");
 }
 
 Network::NormWeights Network::read_norm(Reader& reader, uint32_t kind, float epsilon, int64_t channels) const {
   NormWeights norm;
   norm.statistics = kind == static_cast<uint32_t>(NormKind::layernorm);
   norm.epsilon = epsilon;
-  const int64_t padded = round_up(channels, kernels_.columns);
+  const int64_t padded = round_up(channels, columns_);
   norm.scale = reader.floats(channels, padded);
   norm.shift = reader.floats(channels, padded);
   return norm;
 }
 
 Network::Block Network::read_block(Reader& reader, const BlockHeader& h) {
-  const bool int8 = kernels_.precision == Precision::int8;
   const int* zero = reinterpret_cast<const int*>(h.zero_points);
   const int64_t tokens = tokens_, width = width_, hidden = h.channel_hidden;
   Block block;
   block.header = h;
+  block.over_tokens = &kinds_[h.token_precision], block.over_channels = &kinds_[h.channel_precision];
+  const Kernels &over_tokens = *block.over_tokens->kernels, &over_channels = *block.over_channels->kernels;
+  const bool int8_tokens = over_tokens.precision == Precision::int8;
+  const bool int8_channels = over_channels.precision == Precision::int8;
   if (h.family == uint32_t(Family::gmlp)) {
     const int half = int(hidden / 2);
-    const int64_t padded_half = round_up(half, kernels_.columns);
+    const int64_t padded_half = round_up(half, columns_);
     block.norm1 = read_norm(reader, h.norm1, h.epsilon1, width);
-    block.channels1 = reader.panels(kernels_, half, width_, zero[2]);
-    block.gate1 = reader.panels(kernels_, half, width_, zero[2]);
+    block.channels1 = reader.panels(over_channels, half, width_, zero[2]);
+    block.gate1 = reader.panels(over_channels, half, width_, zero[2]);
     block.norm2 = read_norm(reader, h.norm2, h.epsilon2, half);
-    block.tokens1 = reader.rows(kernels_, tokens_, tokens_, zero[0]);
-    if (int8) block.column_scale = reader.floats(half, padded_half);
-    block.channels2 = reader.panels(kernels_, width_, half, zero[3]);
+    block.tokens1 = reader.rows(over_tokens, tokens_, tokens_, zero[0]);
+    if (int8_tokens) block.column_scale = reader.floats(half, padded_half);
+    block.channels2 = reader.panels(over_channels, width_, half, zero[3]);
     multiply_adds_ += tokens * width * (hidden + half) + tokens * tokens * half;
     return block;
   }
   block.norm1 = read_norm(reader, h.norm1, h.epsilon1, width);
   if (h.family == uint32_t(Family::mixer)) {
     const int token_hidden = int(h.token_hidden);
-    block.tokens1 = reader.rows(kernels_, token_hidden, tokens_, zero[0]);
-    if (int8) {
+    block.tokens1 = reader.rows(over_tokens, token_hidden, tokens_, zero[0]);
+    if (int8_tokens) {
       block.column_scale = reader.floats(width, padded_width_);
       block.tokens_table = reader.table();
     }
-    block.tokens2 = reader.rows(kernels_, tokens_, token_hidden, zero[1]);
+    block.tokens2 = reader.rows(over_tokens, tokens_, token_hidden, zero[1]);
     multiply_adds_ += 2 * tokens * width * token_hidden;
   } else {
-    block.tokens1 = reader.rows(kernels_, tokens_, tokens_, zero[0], false);
+    block.tokens1 = reader.rows(over_tokens, tokens_, tokens_, zero[0], false);
     block.column_scale = reader.floats(width, padded_width_);
     block.shift = reader.floats(width, padded_width_, tokens);
     multiply_adds_ += tokens * tokens * width;
   }
   block.norm2 = read_norm(reader, h.norm2, h.epsilon2, width);
-  block.channels1 = reader.panels(kernels_, int(hidden), width_, zero[2]);
-  if (int8) block.channels_table = reader.table();
-  block.channels2 = reader.panels(kernels_, width_, int(hidden), zero[3]);
+  block.channels1 = reader.panels(over_channels, int(hidden), width_, zero[2]);
+  if (int8_channels) block.channels_table = reader.table();
+  block.channels2 = reader.panels(over_channels, width_, int(hidden), zero[3]);
   multiply_adds_ += 2 * tokens * width * hidden;
   return block;
 }
 
 // All memory that a call takes, for as many images at a time as there are threads.
 void Network::plan(int threads) {
-  const int bytes = bytes_of(kernels_.row), group = kernels_.group, columns = kernels_.columns;
-  int64_t most_hidden = 0, most_half = 0, most_token_hidden = 0;
-  for (const Block& block : blocks_) {
-    const BlockHeader& h = block.header;
-    if (h.family == uint32_t(Family::gmlp))
-      most_half = std::max<int64_t>(most_half, h.channel_hidden / 2);
-    else
-      most_hidden = std::max<int64_t>(most_hidden, h.channel_hidden);
-    if (h.family == uint32_t(Family::mixer)) most_token_hidden = std::max<int64_t>(most_token_hidden, h.token_hidden);
-  }
   const int64_t pixels = int64_t(header_.patch_height) * header_.patch_width * 3;
+  int64_t most_half = 0, rows = 0, hidden = 0, gated = 0, panel = 0, panel_hidden = 0;  // the rest: bytes
+  for (Kind& kind : kinds_) {
+    if (!kind.kernels) continue;
+    const Kernels& kernels = *kind.kernels;
+    int64_t its_hidden = 0, its_half = 0, its_token_hidden = 0;  // the longest that layers of this kind have
+    for (const Block& block : blocks_) {
+      const BlockHeader& h = block.header;
+      if (h.family == uint32_t(Family::mixer) && block.over_tokens == &kind)
+        its_token_hidden = std::max<int64_t>(its_token_hidden, h.token_hidden);
+      if (block.over_channels != &kind) continue;
+      int64_t& longest = h.family == uint32_t(Family::gmlp) ? its_half : its_hidden;
+      longest = std::max<int64_t>(longest, &longest == &its_half ? h.channel_hidden / 2 : h.channel_hidden);
+    }
+    const int bytes = bytes_of(kernels.row), group = kernels.group;
+    kind.rows_stride = row_stride(std::max<int64_t>(padded_width_, round_up(pixels, columns_)) * bytes);
+    kind.hidden_stride = row_stride(round_up(its_hidden, columns_) * bytes);
+    kind.gated_stride = row_stride(round_up(its_half, columns_) * bytes);
+    const int64_t tiles = kHiddenBytes / std::max<int64_t>(kind.hidden_stride * kernels.rows, 1);
+    kind.most_rows = int(std::min<int64_t>(tokens_, std::clamp<int64_t>(tiles, 2, 16) * kernels.rows));
+    const int64_t panel_bytes = int64_t(columns_) * bytes_of(kernels.panel);
+    rows = std::max(rows, kind.most_rows * kind.rows_stride);
+    hidden = std::max(hidden, kind.most_rows * kind.hidden_stride);
+    panel = std::max(panel, round_up(tokens_, group) * panel_bytes);
+    panel_hidden = std::max(panel_hidden, round_up(its_token_hidden, group) * panel_bytes);
+    most_half = std::max(most_half, its_half);
+    if (its_half) gated = std::max(gated, tokens_ * kind.gated_stride);
+  }
   x_stride_ = row_stride(int64_t(padded_width_) * 4) / 4;
-  rows_stride_ = row_stride(std::max<int64_t>(padded_width_, round_up(pixels, columns)) * bytes);
-  hidden_stride_ = row_stride(round_up(most_hidden, columns) * bytes);
-  half_stride_ = row_stride(round_up(most_half, columns) * 4) / 4;
-  gated_stride_ = row_stride(round_up(most_half, columns) * bytes);
-  const int64_t tiles = kHiddenBytes / std::max<int64_t>(hidden_stride_ * kernels_.rows, 1);
-  most_rows_ = int(std::min<int64_t>(tokens_, std::clamp<int64_t>(tiles, 2, 16) * kernels_.rows));
+  half_stride_ = row_stride(round_up(most_half, columns_) * 4) / 4;
 
-  const int64_t panel_bytes = int64_t(columns) * bytes_of(kernels_.panel);
   for (int i = 0; i < threads; ++i) {
     Workspace w;
     w.x = arena_.take(tokens_ * x_stride_ * 4);
     w.mean = arena_.take(tokens_ * 4);
     w.rstd = arena_.take(tokens_ * 4);
     for (int t = 0; t < tokens_; ++t) w.rstd.floats()[t] = 1;  // for norms without statistics
-    w.rows = arena_.take(most_rows_ * rows_stride_);
-    w.hidden = arena_.take(most_rows_ * hidden_stride_);
-    w.panel = arena_.take(round_up(tokens_, group) * panel_bytes);
-    w.panel_hidden = arena_.take(round_up(most_token_hidden, group) * panel_bytes);
+    w.rows = arena_.take(rows);
+    w.hidden = arena_.take(hidden);
+    w.panel = arena_.take(panel);
+    w.panel_hidden = arena_.take(panel_hidden);
     if (most_half) {
       w.carrier = arena_.take(tokens_ * half_stride_ * 4);
       w.gate = arena_.take(tokens_ * half_stride_ * 4);
-      w.gated = arena_.take(tokens_ * gated_stride_);
+      w.gated = arena_.take(gated);
     }
     workspaces_.push_back(std::move(w));
   }
   pooled_ = arena_.take(int64_t(chunk_) * x_stride_ * 4);
-  head_out_ = arena_.take(int64_t(chunk_) * head_.outputs * head_kernels_.columns * 4);
+  head_out_ = arena_.take(int64_t(chunk_) * head_.outputs * columns_ * 4);
 }
 
 void Network::run(const uint8_t* images, int64_t count, float* logits) {
@@ -164,26 +185,25 @@ void Network::run(const uint8_t* images, int64_t count, float* logits) {
       if (threads > 1) barrier.wait();
       // The head, for all images at once: its weights are read once.
       const int begin = begin_of(head_.outputs, thread, threads), end = begin_of(head_.outputs, thread + 1, threads);
-      const int columns = head_kernels_.columns;
       Gemm g{};
       g.a = pooled_.bytes(), g.a_stride = x_stride_ * 4;
       g.b = head_.weights.bytes() + begin * head_.stride, g.panel_stride = head_.stride;
       g.rows = here, g.panels = end - begin, g.groups = head_.groups;
-      g.column_start = head_.start.floats() + int64_t(begin) * columns;
-      g.x = head_out_.floats() + int64_t(begin) * columns, g.x_stride = int64_t(head_.outputs) * columns;
-      if (g.panels > 0) head_kernels_.gemm(g);
+      g.column_start = head_.start.floats() + int64_t(begin) * columns_;
+      g.x = head_out_.floats() + int64_t(begin) * columns_, g.x_stride = int64_t(head_.outputs) * columns_;
+      if (g.panels > 0) float_kernels_->gemm(g);
     };
     run_on_threads(threads, std::cref(work));
     for (int i = 0; i < here; ++i)
       std::memcpy(logits + (first + i) * classes,
-                  head_out_.floats() + int64_t(i) * head_.outputs * head_kernels_.columns, classes * 4);
+                  head_out_.floats() + int64_t(i) * head_.outputs * columns_, classes * 4);
   }
 }
 
 template <class Work>
-void Network::each_row_block(const Piece& p, Work work) const {
+void Network::each_row_block(const Kind& kind, const Piece& p, Work work) const {
   const int begin = begin_of(tokens_, p.thread, p.threads), end = begin_of(tokens_, p.thread + 1, p.threads);
-  const int blocks = (end - begin + most_rows_ - 1) / most_rows_;
+  const int blocks = (end - begin + kind.most_rows - 1) / kind.most_rows;
   for (int i = 0; i < blocks; ++i)
     work(begin + begin_of(end - begin, i, blocks), begin + begin_of(end - begin, i + 1, blocks));
 }
@@ -191,7 +211,7 @@ void Network::each_row_block(const Piece& p, Work work) const {
 void Network::statistics(const NormWeights& norm, const float* x, int64_t stride, int channels, Workspace& w, int begin,
                          int end) const {
   if (norm.statistics) {
-    kernels_.statistics(x + begin * stride, stride, end - begin, channels, norm.epsilon, w.mean.floats() + begin,
+    float_kernels_->statistics(x + begin * stride, stride, end - begin, channels, norm.epsilon, w.mean.floats() + begin,
                         w.rstd.floats() + begin);
   } else {
     std::fill(w.mean.floats() + begin, w.mean.floats() + end, 0.f);
@@ -202,7 +222,7 @@ void Network::statistics(const NormWeights& norm, const float* x, int64_t stride
 Norm Network::norm_of(const NormWeights& norm, const Workspace& w, const float* x, int64_t stride, int channels,
                       int begin, int end) const {
   return {x + begin * stride, stride, w.mean.floats() + begin, w.rstd.floats() + begin, norm.scale.floats(),
-          norm.shift.floats(), int(round_up(channels, kernels_.columns)), end - begin};
+          norm.shift.floats(), int(round_up(channels, columns_)), end - begin};
 }
 
 void Network::run_image(const uint8_t* image, const Piece& p, float* pooled) const {
@@ -220,12 +240,11 @@ void Network::run_image(const uint8_t* image, const Piece& p, float* pooled) con
     p.barrier.wait();
   }
   Norm norm = norm_of(norm_, p.image, p.image.x.floats(), x_stride_, width_, 0, tokens_);
-  const int columns = kernels_.columns;
   for (int panel = begin_of(panels_, p.thread, p.threads); panel < begin_of(panels_, p.thread + 1, p.threads); ++panel) {
-    norm.x = p.image.x.floats() + panel * columns;
-    norm.scale = norm_.scale.floats() + panel * columns;
-    norm.shift = norm_.shift.floats() + panel * columns;
-    kernels_.pool(norm, pooled + panel * columns);
+    norm.x = p.image.x.floats() + panel * columns_;
+    norm.scale = norm_.scale.floats() + panel * columns_;
+    norm.shift = norm_.shift.floats() + panel * columns_;
+    float_kernels_->pool(norm, pooled + panel * columns_);
   }
   if (p.threads > 1) p.barrier.wait();  // before the next image takes this one's place
 }
@@ -264,29 +283,35 @@ Gemm token_product(const Linear& linear, const void* panel, int rows) {
 void Network::embed(const uint8_t* image, const Piece& p) const {
   const int patch_width = int(header_.patch_width), patch_height = int(header_.patch_height);
   const int across = int(header_.image_width) / patch_width;
-  const int run = patch_width * 3, bytes = bytes_of(kernels_.row);
-  const int64_t line = int64_t(header_.image_width) * 3;
-  each_row_block(p, [&](int begin, int end) {
-    for (int t = begin; t < end; ++t)
+  const Kernels& kernels = *stem_kind_->kernels;
+  const int run = patch_width * 3, bytes = bytes_of(kernels.row), pixels = run * patch_height;
+  const int64_t line = int64_t(header_.image_width) * 3, stride = stem_kind_->rows_stride;
+  const int64_t rest = (round_up(pixels, kernels.group) - pixels) * bytes;  // what the last group has too many
+  each_row_block(*stem_kind_, p, [&](int begin, int end) {
+    for (int t = begin; t < end; ++t) {
+      char* row = p.own.rows.bytes() + (t - begin) * stride;
       for (int y = 0; y < patch_height; ++y)
-        kernels_.bytes(image + (int64_t(t / across) * patch_height + y) * line + int64_t(t % across) * run, run,
-                       p.own.rows.bytes() + (t - begin) * rows_stride_ + int64_t(y) * run * bytes);
-    Gemm g = channel_product(stem_, p.own.rows.bytes(), rows_stride_, end - begin);
+        kernels.bytes(image + (int64_t(t / across) * patch_height + y) * line + int64_t(t % across) * run, run,
+                      row + int64_t(y) * run * bytes);
+      // Its weights are 0, but what a layer of another precision left there need not be a number.
+      std::memset(row + int64_t(pixels) * bytes, 0, rest);
+    }
+    Gemm g = channel_product(stem_, p.own.rows.bytes(), stride, end - begin);
     g.x = p.image.x.floats() + begin * x_stride_, g.x_stride = x_stride_;
-    kernels_.gemm(g);
+    kernels.gemm(g);
     statistics(blocks_[0].norm1, p.image.x.floats(), x_stride_, width_, p.image, begin, end);
   });
 }
 
 void Network::mix_tokens(const Block& block, const Piece& p) const {
-  const int columns = kernels_.columns;
+  const Kernels& kernels = *block.over_tokens->kernels;
   Norm norm = norm_of(block.norm1, p.image, p.image.x.floats(), x_stride_, width_, 0, tokens_);
   for (int panel = begin_of(panels_, p.thread, p.threads); panel < begin_of(panels_, p.thread + 1, p.threads); ++panel) {
-    const int64_t first = int64_t(panel) * columns;
+    const int64_t first = int64_t(panel) * columns_;
     norm.x = p.image.x.floats() + first;
     norm.scale = block.norm1.scale.floats() + first;
     norm.shift = block.norm1.shift.floats() + first;
-    kernels_.norm_panel(norm, p.own.panel.bytes());
+    kernels.norm_panel(norm, p.own.panel.bytes());
     Gemm last;
     if (block.header.family == uint32_t(Family::mixer)) {
       Gemm g = token_product(block.tokens1, p.own.panel.bytes(), block.tokens1.outputs);
@@ -297,7 +322,7 @@ void Network::mix_tokens(const Block& block, const Piece& p) const {
       }
       g.output = Output::panels, g.gelu = int(block.header.gelu);
       g.out = p.own.panel_hidden.bytes();
-      kernels_.gemm(g);
+      kernels.gemm(g);
       last = token_product(block.tokens2, p.own.panel_hidden.bytes(), tokens_);
     } else {
       last = token_product(block.tokens1, p.own.panel.bytes(), tokens_);
@@ -307,51 +332,56 @@ void Network::mix_tokens(const Block& block, const Piece& p) const {
     }
     last.output = Output::add;
     last.x = p.image.x.floats() + first, last.x_stride = x_stride_;
-    kernels_.gemm(last);
+    kernels.gemm(last);
   }
 }
 
 void Network::mix_channels(const Block& block, const NormWeights& next, const Piece& p) const {
+  const Kind& kind = *block.over_channels;
+  const Kernels& kernels = *kind.kernels;
   float* x = p.image.x.floats();
-  each_row_block(p, [&](int begin, int end) {
+  each_row_block(kind, p, [&](int begin, int end) {
     statistics(block.norm2, x, x_stride_, width_, p.image, begin, end);
-    kernels_.norm_rows(norm_of(block.norm2, p.image, x, x_stride_, width_, begin, end), p.own.rows.bytes(), rows_stride_);
-    Gemm g = channel_product(block.channels1, p.own.rows.bytes(), rows_stride_, end - begin);
+    kernels.norm_rows(norm_of(block.norm2, p.image, x, x_stride_, width_, begin, end), p.own.rows.bytes(),
+                      kind.rows_stride);
+    Gemm g = channel_product(block.channels1, p.own.rows.bytes(), kind.rows_stride, end - begin);
     g.output = Output::rows, g.gelu = int(block.header.gelu);
     g.table = reinterpret_cast<const uint8_t*>(block.channels_table.bytes());
-    g.out = p.own.hidden.bytes(), g.out_stride = hidden_stride_;
-    kernels_.gemm(g);
-    Gemm last = channel_product(block.channels2, p.own.hidden.bytes(), hidden_stride_, end - begin);
+    g.out = p.own.hidden.bytes(), g.out_stride = kind.hidden_stride;
+    kernels.gemm(g);
+    Gemm last = channel_product(block.channels2, p.own.hidden.bytes(), kind.hidden_stride, end - begin);
     last.output = Output::add;
     last.x = x + begin * x_stride_, last.x_stride = x_stride_;
-    kernels_.gemm(last);
+    kernels.gemm(last);
     statistics(next, x, x_stride_, width_, p.image, begin, end);
   });
 }
 
 // gMLP: channels out to both halves, the gate over tokens, channels back.
 void Network::gated_block(const Block& block, const NormWeights& next, const Piece& p) const {
-  const int half = int(block.header.channel_hidden / 2), columns = kernels_.columns;
-  const int panels = int(round_up(half, columns)) / columns;
+  const Kind& kind = *block.over_channels;
+  const Kernels& kernels = *kind.kernels;
+  const int half = int(block.header.channel_hidden / 2), panels = int(round_up(half, columns_)) / columns_;
   float *x = p.image.x.floats(), *carrier = p.image.carrier.floats(), *gate = p.image.gate.floats();
-  each_row_block(p, [&](int begin, int end) {
-    kernels_.norm_rows(norm_of(block.norm1, p.image, x, x_stride_, width_, begin, end), p.own.rows.bytes(), rows_stride_);
+  each_row_block(kind, p, [&](int begin, int end) {
+    kernels.norm_rows(norm_of(block.norm1, p.image, x, x_stride_, width_, begin, end), p.own.rows.bytes(),
+                      kind.rows_stride);
     for (const auto& [linear, to] : {std::pair(&block.channels1, carrier), std::pair(&block.gate1, gate)}) {
-      Gemm g = channel_product(*linear, p.own.rows.bytes(), rows_stride_, end - begin);
+      Gemm g = channel_product(*linear, p.own.rows.bytes(), kind.rows_stride, end - begin);
       g.output = Output::gelu, g.gelu = int(block.header.gelu);
       g.x = to + begin * half_stride_, g.x_stride = half_stride_;
-      kernels_.gemm(g);
+      kernels.gemm(g);
     }
     statistics(block.norm2, gate, half_stride_, half, p.image, begin, end);
   });
   p.barrier.wait();
   Norm norm = norm_of(block.norm2, p.image, gate, half_stride_, half, 0, tokens_);
   for (int panel = begin_of(panels, p.thread, p.threads); panel < begin_of(panels, p.thread + 1, p.threads); ++panel) {
-    const int64_t first = int64_t(panel) * columns;
+    const int64_t first = int64_t(panel) * columns_;
     norm.x = gate + first;
     norm.scale = block.norm2.scale.floats() + first;
     norm.shift = block.norm2.shift.floats() + first;
-    kernels_.norm_panel(norm, p.own.panel.bytes());
+    kernels.norm_panel(norm, p.own.panel.bytes());
     Gemm g = token_product(block.tokens1, p.own.panel.bytes(), tokens_);
     if (block.column_scale.size()) {
       g.form = Form::rows_columns;
@@ -360,15 +390,16 @@ void Network::gated_block(const Block& block, const NormWeights& next, const Pie
     }
     g.output = Output::rows;
     g.gate = carrier + first, g.gate_stride = half_stride_;
-    g.out = p.image.gated.bytes() + first * bytes_of(kernels_.row), g.out_stride = gated_stride_;
-    kernels_.gemm(g);
+    g.out = p.image.gated.bytes() + first * bytes_of(kernels.row), g.out_stride = kind.gated_stride;
+    kernels.gemm(g);
   }
   p.barrier.wait();
-  each_row_block(p, [&](int begin, int end) {
-    Gemm g = channel_product(block.channels2, p.image.gated.bytes() + begin * gated_stride_, gated_stride_, end - begin);
+  each_row_block(kind, p, [&](int begin, int end) {
+    Gemm g = channel_product(block.channels2, p.image.gated.bytes() + begin * kind.gated_stride, kind.gated_stride,
+                             end - begin);
     g.output = Output::add;
     g.x = x + begin * x_stride_, g.x_stride = x_stride_;
-    kernels_.gemm(g);
+    kernels.gemm(g);
     statistics(next, x, x_stride_, width_, p.image, begin, end);
   });
 }

@@ -24,7 +24,9 @@ class Network {
 
   const Header& header() const { return header_; }
   const std::string& about() const { return about_; }
-  const char* level() const { return kernels_.level; }
+  const char* level() const { return float_kernels_->level; }
+  // Of the stem, then of each block's layers over tokens and over channels.
+  const std::vector<Precision>& precisions() const { return precisions_; }
   int64_t multiply_adds() const { return multiply_adds_; }  // of the linear layers, for one image
   int64_t memory() const { return arena_.taken(); }         // bytes of weights and of all that runs in
 
@@ -34,8 +36,15 @@ class Network {
     float epsilon;
     Buffer scale, shift;
   };
+  // What the layers of one precision run with, and how far apart, in bytes, rows of their operands are.
+  struct Kind {
+    const Kernels* kernels = nullptr;  // null: no layer has this precision
+    int64_t rows_stride = 0, hidden_stride = 0, gated_stride = 0;
+    int most_rows = 0;  // of a block
+  };
   struct Block {
     BlockHeader header;
+    const Kind *over_tokens, *over_channels;
     NormWeights norm1, norm2;
     Linear tokens1, tokens2;  // mixer; ResMLP and gMLP's gate: the first only
     Buffer column_scale, shift, tokens_table, channels_table;
@@ -55,6 +64,7 @@ class Network {
 
   NormWeights read_norm(Reader& reader, uint32_t kind, float epsilon, int64_t channels) const;
   Block read_block(Reader& reader, const BlockHeader& header);
+  void choose_kernels(const Reader& reader, const std::string& level);
   void plan(int threads);
   void run_image(const uint8_t* image, const Piece& piece, float* pooled) const;
   void embed(const uint8_t* image, const Piece& piece) const;
@@ -66,16 +76,17 @@ class Network {
   Norm norm_of(const NormWeights& norm, const Workspace& w, const float* x, int64_t stride, int channels, int begin,
                int end) const;
   template <class Work>
-  void each_row_block(const Piece& piece, Work work) const;
+  void each_row_block(const Kind& kind, const Piece& piece, Work work) const;
 
   Arena arena_;  // first, since all buffers lie in it
   Header header_;
   std::string about_;
-  const Kernels& kernels_;
-  const Kernels& head_kernels_;
-  int threads_, tokens_, width_, padded_width_, panels_;
-  int64_t x_stride_, rows_stride_, hidden_stride_, gated_stride_, half_stride_;
-  int most_rows_, chunk_ = 64;
+  std::vector<Precision> precisions_;
+  Kind kinds_[3];                 // by precision, all of one level
+  const Kind* stem_kind_;
+  const Kernels* float_kernels_;  // fp32: the head, and what is in float anyway, statistics and the mean over tokens
+  int threads_, tokens_, width_, columns_, padded_width_, panels_, chunk_ = 64;
+  int64_t x_stride_, half_stride_;
   int64_t multiply_adds_ = 0;
   Linear stem_, head_;
   NormWeights norm_;

@@ -19,9 +19,9 @@ void check(bool good, const char* what) {
 
 void check_header(const Header& h, uint64_t size) {
   check(std::memcmp(h.magic, kMagic, sizeof kMagic) == 0, "not a model of this engine");
-  if (h.version != kVersion)
-    throw BadModel("is of version " + std::to_string(h.version) + "; this engine reads version " +
-                   std::to_string(kVersion));
+  if (h.version != kUniform && h.version != kMixed)
+    throw BadModel("is of version " + std::to_string(h.version) + "; this engine reads versions " +
+                   std::to_string(kUniform) + " and " + std::to_string(kMixed));
   check(h.precision <= 2, "unknown precision");
   for (uint32_t side : {h.image_height, h.image_width, h.patch_height, h.patch_width})
     check(side >= 1 && side <= 1 << 14, "image or patch size");
@@ -41,16 +41,20 @@ void check_block(const BlockHeader& b, const Header& h) {
   check(b.family <= 2, "unknown family");
   check(b.gelu <= 1 && b.norm1 <= 1 && b.norm2 <= 1, "activation or norm");
   const bool mixer = b.family == static_cast<uint32_t>(Family::mixer);
+  const bool gated = b.family == static_cast<uint32_t>(Family::gmlp);
+  check(b.token_precision <= 2 && b.channel_precision <= 2, "unknown precision");
+  check(!gated || b.token_precision == b.channel_precision, "a gated block of two precisions");
   check(!mixer || (b.token_hidden >= 1 && b.token_hidden <= 1 << 20), "token hidden");
   check(b.channel_hidden >= 1 && b.channel_hidden <= 1 << 20, "channel hidden");
-  check(b.family != static_cast<uint32_t>(Family::gmlp) || b.channel_hidden % 2 == 0, "an odd gate");
+  check(!gated || b.channel_hidden % 2 == 0, "an odd gate");
   for (uint32_t zero_point : b.zero_points) check(zero_point <= 255, "zero point");
   const int64_t tokens = int64_t(h.image_height / h.patch_height) * (h.image_width / h.patch_width);
   check(tokens * b.channel_hidden <= kMaxActivations && int64_t(b.token_hidden) * h.width <= kMaxActivations,
         "more activations than any known network");
-  if (h.precision == 2)
-    for (int64_t sum : {tokens, int64_t(h.width), int64_t(b.channel_hidden), mixer ? int64_t(b.token_hidden) : 0})
-      check(sum <= kMaxInt8Sum, "sums too long for int8");
+  if (b.token_precision == 2)
+    for (int64_t sum : {tokens, mixer ? int64_t(b.token_hidden) : 0}) check(sum <= kMaxInt8Sum, "sums too long for int8");
+  if (b.channel_precision == 2)
+    for (uint32_t sum : {h.width, b.channel_hidden}) check(sum <= kMaxInt8Sum, "sums too long for int8");
 }
 
 template <Element element, class Stored>
@@ -91,7 +95,10 @@ Reader::Reader(Source& source, Arena& arena) : source_(source), arena_(arena) {
   check_header(header_, source.size());
   blocks_.resize(header_.depth);
   source.read(sizeof header_, blocks_.data(), blocks_.size() * sizeof(BlockHeader));
-  for (const BlockHeader& block : blocks_) check_block(block, header_);
+  for (BlockHeader& block : blocks_) {
+    if (header_.version == kUniform) block.token_precision = block.channel_precision = header_.precision;
+    check_block(block, header_);
+  }
   entries_.resize(header_.tensors);
   source.read(sizeof header_ + blocks_.size() * sizeof(BlockHeader), entries_.data(),
               entries_.size() * sizeof(TensorEntry));

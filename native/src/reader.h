@@ -25,8 +25,7 @@ class Reader {
   Reader(Source& source, Arena& arena);
 
   const Header& header() const { return header_; }
-  const std::vector<BlockHeader>& blocks() const { return blocks_; }
-  Precision precision() const { return static_cast<Precision>(header_.precision); }
+  const std::vector<BlockHeader>& blocks() const { return blocks_; }  // with their precisions, in version 1 too
   int64_t tokens() const;
   std::string about() const { return about_; }
 

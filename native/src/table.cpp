@@ -5,6 +5,15 @@
 #include "cpu.h"
 
 namespace allmlp {
+namespace {
+
+const Kernels& find(const std::string& level, Precision precision) {
+  for (const Kernels* kernels : all_kernels())
+    if (kernels->precision == precision && level == kernels->level) return *kernels;
+  throw std::invalid_argument("no level '" + level + "'");  // cannot happen: each has every precision
+}
+
+}  // namespace
 
 #define EACH_PRECISION(level) extern const Kernels level##_fp32, level##_bf16, level##_int8;
 #if defined(__x86_64__)
@@ -28,6 +37,15 @@ const std::vector<const Kernels*>& all_kernels() {
 }
 
 bool runs_here(const Kernels& kernels) { return (kernels.features & ~cpu_features()) == 0; }
+
+const char* best_level(const std::vector<Precision>& precisions) {
+  for (const Kernels* first : all_kernels()) {
+    bool all = true;
+    for (Precision precision : precisions) all = all && runs_here(find(first->level, precision));
+    if (all) return first->level;
+  }
+  return "scalar";  // needs nothing
+}
 
 const Kernels& find_kernels(const std::string& level, Precision precision) {
   std::string known;

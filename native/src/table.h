@@ -17,6 +17,9 @@ inline const char* name_of(Precision precision) {
 
 bool runs_here(const Kernels& kernels);
 
+// The best level at which all these precisions run here.
+const char* best_level(const std::vector<Precision>& precisions);
+
 // The kernels of `level`, or the best ones that run here for "auto". Throws std::invalid_argument, in one line.
 const Kernels& find_kernels(const std::string& level, Precision precision);
 

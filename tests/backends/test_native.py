@@ -20,7 +20,10 @@ from allmlp.models.layers import IdentityConfig, LayerNormConfig
 from allmlp.models.model import Model
 from allmlp.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from allmlp.quantize import reference
-from allmlp.quantize.network import quantise
+from allmlp.quantize.arithmetic import rounded_to_bf16
+from allmlp.quantize.exact import as_float32
+from allmlp.quantize.layers import chosen
+from allmlp.quantize.network import layer_names, quantise
 from allmlp.testing import randomise
 
 allmlp_native = pytest.importorskip("allmlp_native", reason="the engine is not built: make native")
@@ -40,8 +43,8 @@ BLOCKS: dict[str, Any] = {
 
 def network(name: str, width: int = 19, depth: int = 2, image_size: tuple[int, int] = (12, 20), **fields: Any) -> Model:
     """A small network of odd sizes, not square, with weights that hide nothing."""
-    config = ModelConfig(image_size=image_size, patch_size=(4, 5), width=width, depth=depth, blocks=(BLOCKS[name],),
-                         num_classes=fields.pop("num_classes", 11), **fields)  # fmt: skip
+    config = ModelConfig(image_size=image_size, patch_size=fields.pop("patch_size", (4, 5)), width=width, depth=depth,
+                         blocks=(BLOCKS[name],), num_classes=fields.pop("num_classes", 11), **fields)  # fmt: skip
     channels = 1 if config.in_channels == 1 else 3
     preprocess = Preprocess(image_size=image_size, mean=IMAGENET_MEAN, std=IMAGENET_STD, channels=channels)
     model = Model(config, preprocess, [f"class {i}" for i in range(config.num_classes)])
@@ -76,10 +79,46 @@ def test_int8_is_the_reference_on_every_level(name: str, tmp_path: Path):
     images, calibration = pictures(model, 4), pictures(model, 20, seed=1)
     native.export(model, tmp_path / "m", "int8", calibration)
     int8 = quantise(model, calibration)
-    exact = reference.logits(int8.parts, int8.blocks, images, int8.stem)
+    exact = reference.logits(int8, images)
     for level in LEVELS:
         # All whole numbers are the same; LayerNorm's sums come in another order, and seldom a byte falls otherwise.
         assert error(native.load(tmp_path / "m", 1, level)(images), exact) < 5e-3, level
+
+
+STORED: dict[native.Precision, Any] = {"bf16": rounded_to_bf16, "fp32": as_float32}
+
+
+@pytest.mark.parametrize("precision", STORED)
+@pytest.mark.parametrize("name,layers", [
+    ("mixer", ["blocks.0.tokens", "blocks.1.channels"]), ("mixer with erf", ["stem", "blocks.0.channels"]),
+    ("resmlp", ["blocks.0.tokens", "blocks.1.channels"]), ("resmlp", ["stem", "blocks.0"]), ("gmlp", ["blocks.1"]),
+    ("gmlp with tanh", ["stem", "blocks.0"]),
+])  # fmt: skip
+def test_layers_left_in_float_are_those_of_the_reference(name: str, layers: list[str], precision: native.Precision,
+                                                         tmp_path: Path):
+    model = network(name, width=48)
+    images, calibration = pictures(model, 4), pictures(model, 20, seed=1)
+    int8 = quantise(model, calibration)
+    layers = [*chosen(layers, layer_names(int8.parts))]
+    native.export(model, tmp_path / "m", "int8", calibration, float_layers=dict.fromkeys(layers, precision))
+    mixed = quantise(model, calibration, float_layers=frozenset(layers))
+    exact = reference.logits(mixed, images, STORED[precision])
+    errors = {level: error(native.load(tmp_path / "m", 1, level)(images), exact) for level in LEVELS}
+    assert errors["scalar"] < 1e-5  # it sums in the reference's order: every byte is the same
+    assert max(errors.values()) < 5e-3  # the others' float sums come in another order, and seldom a byte falls otherwise
+    assert error(reference.logits(int8, images), exact) > 1e-3  # else these layers might as well be int8
+
+
+def test_what_bytes_leave_behind_is_no_number_to_a_layer_in_float(tmp_path: Path):
+    # Patches of 45 numbers fill the last pair of bf16 by half; the other half lies where channel mixing had bytes.
+    model = network("mixer", width=96, patch_size=(3, 5))
+    with torch.no_grad():  # bytes of 255, which as bf16 are not a number
+        model.blocks[1].get_parameter("norm2.bias")[88:] = 1000
+    images, calibration = pictures(model, 3), pictures(model, 20, seed=1)
+    native.export(model, tmp_path / "m", "int8", calibration, float_layers={"stem": "bf16"})
+    logits = native.load(tmp_path / "m", 1)(images)
+    assert np.array_equal(native.load(tmp_path / "m", 1)(images[2:]), logits[2:])
+    assert np.isfinite(logits).all()
 
 
 def test_grey_networks_see_the_luma_of_colours(tmp_path: Path):
@@ -89,11 +128,16 @@ def test_grey_networks_see_the_luma_of_colours(tmp_path: Path):
     assert error(native.load(tmp_path / "m", 1)(images), PyTorchPredictor(model)(images)) < TOLERANCE["fp32"]
 
 
-@pytest.mark.parametrize("precision", native.PRECISIONS)
-def test_logits_do_not_depend_on_threads_or_on_the_other_images(precision: native.Precision, tmp_path: Path):
-    model = network("mixer", width=70, image_size=(28, 35))
+@pytest.mark.parametrize("name,precision,float_layers", [
+    *(("mixer", precision, {}) for precision in native.PRECISIONS), ("gmlp", "int8", {"stem": "bf16", "blocks.0": "fp32"}),
+    ("mixer", "int8", {"blocks.0.tokens": "bf16", "blocks.1.channels": "bf16", "blocks.0.channels": "fp32"}),
+])  # fmt: skip
+def test_logits_do_not_depend_on_threads_or_on_the_other_images(name: str, precision: native.Precision,
+                                                                float_layers: dict[str, native.Precision],
+                                                                tmp_path: Path):
+    model = network(name, width=70, image_size=(28, 35))
     images = pictures(model, 67)  # more than a chunk of 64
-    native.export(model, tmp_path / "m", precision, images[:8])
+    native.export(model, tmp_path / "m", precision, images[:8], float_layers=float_layers)
     alone = native.load(tmp_path / "m", threads=1)
     logits = alone(images)
     for threads in (2, 3, 5):

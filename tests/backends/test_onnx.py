@@ -88,21 +88,32 @@ def test_gelu_is_the_table_at_every_index_and_beyond():
 def test_int8_is_the_reference(name: str, tmp_path: Path):
     model, images, calibration = network(name), pictures(5), pictures(20, seed=1)
     int8 = quantise(model, calibration)
-    exact = reference.logits(int8.parts, int8.blocks, images, int8.stem)
+    exact = reference.logits(int8, images)
     got = loaded(model, tmp_path / "m.onnx", precision="int8", calibration=calibration, quantiser="ours")(images)
     # Whole numbers are the same; LayerNorm's sums come in another order, and seldom a byte falls otherwise.
     assert np.abs(got - exact).max() / exact.std() < 5e-3
 
 
-def test_blocks_left_in_float_cost_nothing(tmp_path: Path):
-    model, images = network("mixer", depth=3), pictures(8)
+@pytest.mark.parametrize("name,layers", [("mixer", ("blocks.0.channels", "blocks.1.tokens")), ("gmlp", ("blocks.0",)),
+                                         ("resmlp", ("stem", "blocks.0.tokens", "blocks.1.channels"))])
+def test_int8_with_layers_in_float_is_the_reference(name: str, layers: tuple[str, ...], tmp_path: Path):
+    model, images, calibration = network(name), pictures(5), pictures(20, seed=1)
+    exact = reference.logits(quantise(model, calibration, float_layers=frozenset(layers)), images)
+    got = loaded(model, tmp_path / "m.onnx", precision="int8", calibration=calibration, quantiser="ours",
+                 float_layers=layers)(images)
+    assert np.abs(got - exact).max() / exact.std() < 5e-3
+
+
+def test_layers_left_in_float_cost_nothing(tmp_path: Path):
+    model, images = network("mixer", depth=2), pictures(8)
     exact, errors = PyTorchPredictor(model)(images), []
-    for blocks in ((), (1,), (0, 1, 2)):
+    half = ("blocks.0.tokens", "blocks.0.channels", "blocks.1.tokens")
+    for layers in ((), half, ("stem", *half, "blocks.1.channels")):
         got = loaded(model, tmp_path / "m.onnx", precision="int8", calibration=pictures(20, 1), quantiser="ours",
-                     float_blocks=blocks)(images)
+                     float_layers=layers)(images)
         errors.append(np.sqrt(np.square(got - exact).mean()) / exact.std())
     assert errors[0] > errors[1] > errors[2]
-    assert errors[2] < 1e-4  # not even the stem is in int8 then
+    assert errors[2] < 1e-4
 
 
 def test_a_file_says_what_its_logits_mean_and_nothing_of_where_it_was_made(tmp_path: Path):

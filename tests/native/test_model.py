@@ -4,10 +4,12 @@ import multiprocessing
 import struct
 import threading
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
+from allmlp.backends.manifest import Precision
 from allmlp.backends.native_file import BLOCK, ENTRY, HEADER, write
 from allmlp.quantize.calibrate import BlockRanges
 from allmlp.quantize.int8 import quantise_block
@@ -43,17 +45,24 @@ def parts(width: int = 20, hidden: int = 24) -> Parts:
                  norm(width), layer(9, width))
 
 
-@pytest.fixture(scope="module", params=["fp32", "bf16", "int8"])
+@pytest.fixture(scope="module", params=["fp32", "bf16", "int8", "mixed"])
 def content(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A good file in each precision."""
-    path = tmp_path_factory.mktemp("models") / request.param
+    """A good file in each precision, and one in all of them."""
+    return made(request.param, tmp_path_factory.mktemp("models") / request.param)
+
+
+def made(precision: str, path: Path) -> bytes:
     network = parts()
     int8 = None
-    if request.param == "int8":
+    if precision in ("int8", "mixed"):
         widths = (20, 20, 24)  # of what token mixing sees
         ranges = [BlockRanges(np.full(n, 4.0), (-5.0, 5.0), np.full(20, 4.0), (-5.0, 5.0)) for n in widths]
         int8 = tuple(quantise_block(block, of_block) for block, of_block in zip(network.blocks, ranges, strict=True))
-    write(path, network, request.param, {"a": 1}, int8)
+    floats: dict[str, Precision] = {"blocks.0.channels": "bf16", "blocks.1.tokens": "fp32", "blocks.2": "bf16"}
+    if precision == "mixed":
+        write(path, network, "int8", {"a": 1}, int8, float_layers=floats)
+    else:
+        write(path, network, cast(Precision, precision), {"a": 1}, int8)
     return path.read_bytes()
 
 
@@ -120,8 +129,39 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path):
 
 
 def test_another_version_is_named(content: bytes):
-    with pytest.raises(allmlp_native.BadModel, match="is of version 7; this engine reads version 1"):
+    with pytest.raises(allmlp_native.BadModel, match="is of version 7; this engine reads versions 1 and 2"):
         allmlp_native.Model(content[:8] + struct.pack("<I", 7) + content[12:])
+
+
+def test_a_file_of_one_precision_is_of_the_version_that_older_engines_read(tmp_path: Path):
+    for precision, version in (("int8", 1), ("mixed", 2)):
+        assert made(precision, tmp_path / precision)[8:12] == struct.pack("<I", version)
+
+
+def test_each_layer_has_its_own_precision(tmp_path: Path):
+    model = allmlp_native.Model(made("mixed", tmp_path / "m"))
+    assert model.precisions == ["int8", "int8", "bf16", "fp32", "int8", "bf16", "bf16"]
+    assert model.precision == "int8"
+
+
+@pytest.mark.parametrize("block,field,number,message", [
+    (0, 0, 3, "unknown precision"), (0, 1, 2**32 - 1, "unknown precision"),
+    (2, 0, 0, "a gated block of two precisions"), (0, 0, 1, "tensor 5 has"),
+])  # fmt: skip
+def test_precisions_that_cannot_be_are_refused(block: int, field: int, number: int, message: str, tmp_path: Path):
+    content = made("mixed", tmp_path / "m")
+    at = HEADER.size + (block + 1) * BLOCK.size - 8 + 4 * field
+    with pytest.raises(allmlp_native.BadModel, match=message):
+        allmlp_native.Model(content[:at] + struct.pack("<I", number) + content[at + 4 :])
+
+
+def test_sums_too_long_for_int8_are_refused_in_the_layers_that_are_int8(tmp_path: Path):
+    content, at = made("mixed", tmp_path / "m"), HEADER.size + 4  # the first block's hidden tokens, in int8
+    longer = struct.pack("<I", 32769)
+    with pytest.raises(allmlp_native.BadModel, match="sums too long for int8"):
+        allmlp_native.Model(content[:at] + longer + content[at + 4 :])
+    with pytest.raises(allmlp_native.BadModel, match="tensor .* has"):  # its hidden channels are in bf16
+        allmlp_native.Model(content[: at + 4] + longer + content[at + 8 :])
 
 
 def test_a_file_and_its_bytes_are_the_same_model(content: bytes, tmp_path: Path):

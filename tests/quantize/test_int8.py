@@ -44,7 +44,7 @@ def int8_error(model: Model, images: np.ndarray, calibration: np.ndarray, choice
     """Root mean square error of int8 logits over the deviation of the exact ones."""
     int8 = quantise(model, calibration, choices)
     exact = PyTorchPredictor(model)(images)
-    difference = reference.logits(int8.parts, int8.blocks, images, int8.stem) - exact
+    difference = reference.logits(int8, images) - exact
     return float(np.sqrt(np.square(difference).mean()) / exact.std())
 
 

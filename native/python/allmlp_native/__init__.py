@@ -98,8 +98,13 @@ class Model:
 
     @property
     def precision(self) -> str:
-        """"fp32", "bf16" or "int8"."""
+        """"fp32", "bf16" or "int8": the narrowest that a layer has."""
         return self._network.precision
+
+    @property
+    def precisions(self) -> list[str]:
+        """Of each layer: of the stem, then of every block's over tokens and over channels. The head has fp32."""
+        return self._network.precisions
 
     @property
     def level(self) -> str:

@@ -16,6 +16,8 @@ from allmlp.errors import BadCheckpoint, BadData, BadSetting, MissingPackage
 from allmlp.preprocess import Preprocess
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from allmlp.models.model import Model
     from allmlp.quantize.calibrate import Choices
 
@@ -38,11 +40,13 @@ def is_model_file(path: str | os.PathLike) -> bool:
 def export(
     model: "Model", path: str | os.PathLike, precision: Precision = "fp32", calibration: np.ndarray | None = None,
     quantiser: str | None = "ours", choices: "Choices | None" = None,
+    float_layers: "Mapping[str, Precision] | None" = None,
 ) -> None:
     """Write `model` as one file for the engine: weights, preprocessing, class names.
 
     `calibration`: for int8, images of the training set, uint8 `(N, H, W, 3)` of the network's size; 64 are enough.
-    `quantiser`: there is one. `choices`: how it finds ranges (None: as it is best).
+    `quantiser`: there is one. `choices`: how it finds ranges (None: as it is best). `float_layers`: layers that int8
+    leaves in bf16 or fp32, by name as in `quantize.layers`.
     Raises `BadSetting` for a network that the engine can't run, by name, and `CannotWrite`.
     """
     from allmlp.backends.native_file import write
@@ -56,7 +60,7 @@ def export(
     if precision == "int8":
         if calibration is None:
             raise BadSetting("precision 'int8' needs images of the training set to find its ranges; give calibration=")
-        int8 = quantise(model, calibration, choices or BEST)
+        int8 = quantise(model, calibration, choices or BEST, frozenset(float_layers or {}))
     about = {
         "allmlp": allmlp.__version__,
         "preprocess": json.loads(model.preprocess.to_json()),
@@ -66,7 +70,7 @@ def export(
     if int8 is None:
         write(path, take_apart(model), precision, about)
     else:
-        write(path, int8.parts, precision, about, int8.blocks, int8.stem)
+        write(path, int8.parts, precision, about, int8.blocks, int8.stem, float_layers)
 
 
 def engine() -> Any:

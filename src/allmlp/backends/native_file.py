@@ -13,10 +13,12 @@ import numpy as np
 
 from allmlp.backends.native import MAGIC, PRECISIONS, Precision
 from allmlp.files import write_atomically
+from allmlp.quantize.arithmetic import rounded_to_bf16
 from allmlp.quantize.int8 import Int8Block, Int8GMLP, Int8Linear, Int8Mixer, Int8ResMLP, linear
-from allmlp.quantize.parts import PIXEL_CENTRE, GMLPParts, Linear, MixerParts, Norm, Parts, ResMLPParts
+from allmlp.quantize.layers import STEM, all_layers, of_block
+from allmlp.quantize.parts import PIXEL_CENTRE, BlockParts, GMLPParts, Linear, MixerParts, Norm, Parts, ResMLPParts
 
-VERSION = 1
+UNIFORM, MIXED = 1, 2  # versions: of one precision, and of one for each layer
 ALIGNMENT = 64
 HEADER = struct.Struct("<8s11If2Q")
 BLOCK = struct.Struct("<6I2f4I2f2I")
@@ -26,12 +28,17 @@ FAMILIES = {MixerParts: 0, ResMLPParts: 1, GMLPParts: 2}
 
 
 def write(path: str | os.PathLike, parts: Parts, precision: Precision, about: Mapping[str, Any],
-          int8: tuple[Int8Block, ...] | None = None, stem: Int8Linear | None = None) -> None:
-    """Write a model file, atomically. `int8`: the blocks, for that precision; `stem`: None rounds it to nearest.
+          int8: tuple[Int8Block, ...] | None = None, stem: Int8Linear | None = None,
+          float_layers: Mapping[str, Precision] | None = None) -> None:
+    """Write a model file, atomically. `int8`: the blocks, for that precision; `stem`: None rounds it to nearest;
+    `float_layers`: layers that are not int8, by name (`quantize.layers`), and what they are instead.
 
     Raises `CannotWrite`."""
-    tensors = list(_tensors(parts, precision, int8, stem))
-    headers = [_block_header(parts, number, int8) for number in range(len(parts.blocks))]
+    names = all_layers([isinstance(block, GMLPParts) for block in parts.blocks])
+    precisions: dict[str, Precision] = {name: (float_layers or {}).get(name, precision) for name in names}
+    tensors = list(_tensors(parts, precisions, int8, stem))
+    headers = [_block_header(parts, number, precisions, int8) for number in range(len(parts.blocks))]
+    version = UNIFORM if len(set(precisions.values())) == 1 else MIXED  # so that older engines read what they can
     description = json.dumps(about, ensure_ascii=False).encode()
     offset = HEADER.size + BLOCK.size * len(headers) + ENTRY.size * len(tensors)
     about_offset, offset = offset, offset + len(description)
@@ -41,7 +48,7 @@ def write(path: str | os.PathLike, parts: Parts, precision: Precision, about: Ma
         entries.append((offset, tensor.nbytes))
         offset += tensor.nbytes
     header = HEADER.pack(
-        MAGIC, VERSION, PRECISIONS.index(precision), *parts.image_size, *parts.patch_size, parts.width,
+        MAGIC, version, PRECISIONS.index(precisions[STEM]), *parts.image_size, *parts.patch_size, parts.width,
         len(parts.blocks), len(parts.head.bias), len(tensors), *_norm_header(parts.norm), about_offset,
         len(description),
     )  # fmt: skip
@@ -60,7 +67,8 @@ def _norm_header(norm: Norm) -> tuple[int, float]:
     return (0, 0.0) if norm.epsilon is None else (1, norm.epsilon)
 
 
-def _block_header(parts: Parts, number: int, int8: tuple[Int8Block, ...] | None) -> bytes:
+def _block_header(parts: Parts, number: int, precisions: Mapping[str, Precision],
+                  int8: tuple[Int8Block, ...] | None) -> bytes:
     block = parts.blocks[number]
     zero_points, gate = (0, 0, 0, 0), (1.0, 0.0)
     if int8 is not None:
@@ -76,8 +84,9 @@ def _block_header(parts: Parts, number: int, int8: tuple[Int8Block, ...] | None)
     (kind1, epsilon1), (kind2, epsilon2) = _norm_header(block.norm1), _norm_header(block.norm2)
     token_hidden = len(block.tokens1.bias) if isinstance(block, MixerParts) else 0
     hidden = 2 * len(block.carrier.bias) if isinstance(block, GMLPParts) else len(block.channels1.bias)
+    of_layers = (PRECISIONS.index(precisions[name]) for name in of_block(number, isinstance(block, GMLPParts)))
     return BLOCK.pack(FAMILIES[type(block)], token_hidden, hidden, block.gelu == "tanh", kind1, kind2, epsilon1,
-                      epsilon2, *zero_points, *gate, 0, 0)
+                      epsilon2, *zero_points, *gate, *of_layers)
 
 
 def _float(values: np.ndarray) -> np.ndarray:
@@ -86,8 +95,7 @@ def _float(values: np.ndarray) -> np.ndarray:
 
 def to_bf16(values: np.ndarray) -> np.ndarray:
     """Finite numbers as the upper halves of float32, rounded to nearest, ties to even."""
-    bits = _float(values).view("<u4")
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype("<u2")
+    return (rounded_to_bf16(values).view(np.uint32) >> 16).astype("<u2")
 
 
 def _weight(values: np.ndarray, precision: Precision) -> np.ndarray:
@@ -110,42 +118,60 @@ def _norm(norm: Norm) -> Iterator[np.ndarray]:
     yield _float(norm.shift)
 
 
-def _tensors(parts: Parts, precision: Precision, int8: tuple[Int8Block, ...] | None,
+def _tensors(parts: Parts, precisions: Mapping[str, Precision], int8: tuple[Int8Block, ...] | None,
              stem: Int8Linear | None) -> Iterator[np.ndarray]:
-    if int8 is None:
-        yield from _linear(parts.stem, precision)
-        for block in parts.blocks:
-            yield from _block(block, precision)
-    else:
+    if precisions[STEM] == "int8":
         yield from _int8_linear(stem or linear(parts.stem, 1.0, PIXEL_CENTRE))
-        for block in int8:
-            yield from _int8_block(block)
+    else:
+        yield from _linear(parts.stem, precisions[STEM])
+    for number, block in enumerate(parts.blocks):
+        names = of_block(number, isinstance(block, GMLPParts))
+        over_tokens, over_channels = precisions[names[0]], precisions[names[1]]
+        quantised = int8[number] if int8 is not None else None
+        if isinstance(block, GMLPParts):
+            yield from _gated(quantised if over_tokens == "int8" else block, over_tokens)
+        else:
+            yield from _over_tokens(quantised if over_tokens == "int8" else block, over_tokens)
+            yield from _over_channels(quantised if over_channels == "int8" else block, over_channels)
     yield from _norm(parts.norm)
     yield from _linear(parts.head, "fp32")
 
 
-def _block(block: MixerParts | ResMLPParts | GMLPParts, precision: Precision) -> Iterator[np.ndarray]:
+def _over_tokens(block: BlockParts | Int8Block | None, precision: Precision) -> Iterator[np.ndarray]:
+    assert isinstance(block, MixerParts | ResMLPParts | Int8Mixer | Int8ResMLP)
     yield from _norm(block.norm1)
-    if isinstance(block, GMLPParts):
-        yield from _linear(block.carrier, precision)
-        yield from _linear(block.gate, precision)
-        yield from _norm(block.norm2)
-        yield from _linear(block.tokens, precision)
-        yield from _linear(block.out, precision)
-        return
     if isinstance(block, MixerParts):
         yield from _linear(block.tokens1, precision)
         yield from _linear(block.tokens2, precision)
+    elif isinstance(block, Int8Mixer):
+        yield from _int8_linear(block.tokens1)
+        yield _float(block.column_scale)
+        yield block.tokens_table
+        yield from _int8_linear(block.tokens2)
     else:
-        yield _weight(block.tokens, precision)
+        if isinstance(block, Int8ResMLP):
+            yield np.ascontiguousarray(block.tokens.weight)
+            yield _float(block.tokens.scale)
+        else:
+            yield _weight(block.tokens, precision)
         yield _float(block.column_scale)
         yield _float(block.shift)
+
+
+def _over_channels(block: BlockParts | Int8Block | None, precision: Precision) -> Iterator[np.ndarray]:
+    assert isinstance(block, MixerParts | ResMLPParts | Int8Mixer | Int8ResMLP)
     yield from _norm(block.norm2)
-    yield from _linear(block.channels1, precision)
-    yield from _linear(block.channels2, precision)
+    if isinstance(block, Int8Mixer | Int8ResMLP):
+        yield from _int8_linear(block.channels1)
+        yield block.channels_table
+        yield from _int8_linear(block.channels2)
+    else:
+        yield from _linear(block.channels1, precision)
+        yield from _linear(block.channels2, precision)
 
 
-def _int8_block(block: Int8Block) -> Iterator[np.ndarray]:
+def _gated(block: BlockParts | Int8Block | None, precision: Precision) -> Iterator[np.ndarray]:
+    assert isinstance(block, GMLPParts | Int8GMLP)
     yield from _norm(block.norm1)
     if isinstance(block, Int8GMLP):
         yield from _int8_linear(block.carrier)
@@ -154,18 +180,9 @@ def _int8_block(block: Int8Block) -> Iterator[np.ndarray]:
         yield from _int8_linear(block.tokens)
         yield _float(block.column_scale)
         yield from _int8_linear(block.out)
-        return
-    if isinstance(block, Int8Mixer):
-        yield from _int8_linear(block.tokens1)
-        yield _float(block.column_scale)
-        yield block.tokens_table
-        yield from _int8_linear(block.tokens2)
     else:
-        yield np.ascontiguousarray(block.tokens.weight)
-        yield _float(block.tokens.scale)
-        yield _float(block.column_scale)
-        yield _float(block.shift)
-    yield from _norm(block.norm2)
-    yield from _int8_linear(block.channels1)
-    yield block.channels_table
-    yield from _int8_linear(block.channels2)
+        yield from _linear(block.carrier, precision)
+        yield from _linear(block.gate, precision)
+        yield from _norm(block.norm2)
+        yield from _linear(block.tokens, precision)
+        yield from _linear(block.out, precision)

@@ -10,7 +10,7 @@ import io
 import json
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +30,11 @@ MOST_BYTES = (2 << 30) - (1 << 20)  # protobuf's limit for one file
 
 
 def export(model: "Model", path: Path, precision: Precision = "fp32", calibration: np.ndarray | None = None,
-           quantiser: str | None = None, float_blocks: Sequence[int] = (),
+           quantiser: str | None = None, float_layers: Iterable[str] = (),
            choices: "Choices | None" = None) -> None:
     """Write `model` as an ONNX file. `calibration`: for int8, training images uint8 `(N, H, W, 3)` of its size.
 
-    `float_blocks`: blocks, by number, that our int8 leaves in float. `choices`: how our int8
+    `float_layers`: layers that our int8 leaves in fp32, by name as in `quantize.layers`. `choices`: how our int8
     finds its ranges. Raises `BadSetting`, `MissingPackage`.
     """
     size = sum(parameter.numel() for parameter in model.parameters()) * (1 if precision == "int8" else 4)
@@ -42,7 +42,7 @@ def export(model: "Model", path: Path, precision: Precision = "fp32", calibratio
         raise BadSetting(f"an ONNX file holds 2 GB at most, and this network takes {size / 2**30:.1f} GiB")
     if precision == "int8" and quantiser == "ours":
         assert calibration is not None
-        proto = _int8_graph(model, calibration, frozenset(float_blocks), choices)
+        proto = _int8_graph(model, calibration, frozenset(float_layers), choices)
     else:
         proto = _float_graph(model) if precision == "fp32" else _by_pytorch(model)
         if precision == "int8":
@@ -64,19 +64,17 @@ def _float_graph(model: "Model") -> Any:
     except BadSetting:  # blocks of other kinds
         return _by_pytorch(model)
     parts = take_apart(model)
-    return write_graph(parts, parts.blocks)
+    return write_graph(parts, parts.stem, [(block, block) for block in parts.blocks])
 
 
-def _int8_graph(model: "Model", calibration: np.ndarray, float_blocks: frozenset[int],
+def _int8_graph(model: "Model", calibration: np.ndarray, float_layers: frozenset[str],
                 choices: "Choices | None") -> Any:
     from allmlp.backends.onnx_graph import write_graph
     from allmlp.quantize.calibrate import BEST
     from allmlp.quantize.network import quantise
 
-    int8 = quantise(model, calibration, choices or BEST, float_blocks)
-    blocks = zip(int8.parts.blocks, int8.blocks, strict=True)
-    return write_graph(int8.parts, [exact if number in float_blocks else quantised
-                                    for number, (exact, quantised) in enumerate(blocks)], int8.stem)
+    int8 = quantise(model, calibration, choices or BEST, float_layers)
+    return write_graph(int8.parts, int8.used_stem, int8.halves)
 
 
 def _by_pytorch(model: "Model") -> Any:

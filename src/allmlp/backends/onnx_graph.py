@@ -15,8 +15,9 @@ import numpy as np
 
 import allmlp
 from allmlp.backends.packages import need
-from allmlp.quantize.int8 import Int8Block, Int8GMLP, Int8Linear, Int8Mixer, Int8ResMLP, linear
-from allmlp.quantize.parts import PIXEL_CENTRE, BlockParts, GMLPParts, Linear, MixerParts, Norm, Parts
+from allmlp.quantize.int8 import Int8GMLP, Int8Linear, Int8Mixer, Int8ResMLP
+from allmlp.quantize.network import Half
+from allmlp.quantize.parts import PIXEL_CENTRE, GMLPParts, Linear, MixerParts, Norm, Parts, ResMLPParts
 
 OPSET = 20  # the first with Gelu
 IR_VERSION = 9
@@ -45,21 +46,25 @@ class Graph:
         return name
 
 
-def write_graph(parts: Parts, blocks: Sequence[BlockParts | Int8Block], stem: Int8Linear | None = None) -> Any:
-    """The model: uint8 `images` (N, H, W, 3) to float32 `logits` (N, K). With any block in int8, the stem is too,
-    `stem` or (None) rounded to nearest."""
+def write_graph(parts: Parts, stem: Int8Linear | Linear, halves: Sequence[tuple[Half, Half]]) -> Any:
+    """The model: uint8 `images` (N, H, W, 3) to float32 `logits` (N, K). `stem`, and of each block what mixes tokens and
+    what mixes channels (of gMLP the same twice), are in int8 or in float: `Int8Network` has them."""
     graph = Graph()
     (height, width), (rows, columns) = parts.image_size, parts.patch_size
     grid = np.array([-1, height // rows, rows, width // columns, columns * 3])
     patches = graph("Transpose", graph("Reshape", "images", grid), perm=[0, 1, 3, 2, 4])
     pixels_NSP = graph("Reshape", patches, np.array([-1, parts.tokens, rows * columns * 3]))
-    if any(isinstance(block, Int8Block) for block in blocks):
-        x_NSC = _int8(graph, pixels_NSP, stem or linear(parts.stem, 1.0, PIXEL_CENTRE))
+    if isinstance(stem, Int8Linear):
+        x_NSC = _int8(graph, pixels_NSP, stem)
     else:
         centred = graph("Sub", graph("Cast", pixels_NSP, to=graph.onnx.TensorProto.FLOAT), _float(PIXEL_CENTRE))
-        x_NSC = _linear(graph, centred, parts.stem)
-    for block in blocks:
-        x_NSC = _int8_block(graph, x_NSC, block) if isinstance(block, Int8Block) else _block(graph, x_NSC, block)
+        x_NSC = _linear(graph, centred, stem)
+    for over_tokens, over_channels in halves:
+        if isinstance(over_tokens, GMLPParts | Int8GMLP):
+            x_NSC = _gated(graph, x_NSC, over_tokens)
+        else:
+            assert not isinstance(over_channels, GMLPParts | Int8GMLP)
+            x_NSC = _over_channels(graph, _over_tokens(graph, x_NSC, over_tokens), over_channels)
     pooled = graph("ReduceMean", _norm(graph, x_NSC, parts.norm), np.array([1]), keepdims=0)
     _linear(graph, pooled, parts.head)
     graph.nodes[-1].output[0] = "logits"
@@ -96,24 +101,6 @@ def _gelu(graph: Graph, x: str, kind: str) -> str:
     return graph("Gelu", x, approximate="tanh" if kind == "tanh" else "none")
 
 
-def _block(graph: Graph, x_NSC: str, block: BlockParts) -> str:
-    normed = _norm(graph, x_NSC, block.norm1)
-    if isinstance(block, GMLPParts):
-        carrier, gate = (_gelu(graph, _linear(graph, normed, layer), block.gelu)
-                         for layer in (block.carrier, block.gate))
-        gates = _mix_tokens(graph, _norm(graph, gate, block.norm2), block.tokens)
-        return graph("Add", x_NSC, _linear(graph, graph("Mul", carrier, gates), block.out))
-    if isinstance(block, MixerParts):
-        hidden = _gelu(graph, _mix_tokens(graph, normed, block.tokens1), block.gelu)
-        mixed = _mix_tokens(graph, hidden, block.tokens2)
-    else:
-        mixed = graph("MatMul", _float(block.tokens), normed)
-        mixed = graph("Add", graph("Mul", mixed, _float(block.column_scale)), _float(block.shift))
-    x_NSC = graph("Add", x_NSC, mixed)
-    hidden = _gelu(graph, _linear(graph, _norm(graph, x_NSC, block.norm2), block.channels1), block.gelu)
-    return graph("Add", x_NSC, _linear(graph, hidden, block.channels2))
-
-
 def _to_byte(graph: Graph, x: str) -> str:
     """Rounded to nearest, ties to even, cut to [0, 255]."""
     return graph("QuantizeLinear", x, _float(1), np.array(0, np.uint8))
@@ -139,28 +126,46 @@ def _turned(graph: Graph, x: str) -> str:
     return graph("Transpose", x, **TURN)
 
 
-def _int8_block(graph: Graph, x_NSC: str, block: Int8Block) -> str:
-    operand = _to_byte(graph, _norm(graph, x_NSC, block.norm1))
-    if isinstance(block, Int8GMLP):
-        carrier, gate = (_gelu(graph, _int8(graph, operand, layer), block.gelu)
-                         for layer in (block.carrier, block.gate))
-        operand = _turned(graph, _to_byte(graph, _norm(graph, gate, block.norm2)))
-        mixed = graph("Mul", _sums(graph, operand, block.tokens), block.column_scale[:, None])
-        gates = graph("Mul", _turned(graph, graph("Add", mixed, block.tokens.shift)), carrier)
-        gates = graph("Add", graph("Mul", gates, _float(block.out_scale)), _float(block.out_shift))
-        return graph("Add", x_NSC, _int8(graph, _to_byte(graph, gates), block.out))
-    operand_NCS = _turned(graph, operand)
-    if isinstance(block, Int8Mixer):
+def _over_tokens(graph: Graph, x_NSC: str, block: MixerParts | ResMLPParts | Int8Mixer | Int8ResMLP) -> str:
+    normed = _norm(graph, x_NSC, block.norm1)
+    if isinstance(block, MixerParts):
+        hidden = _gelu(graph, _mix_tokens(graph, normed, block.tokens1), block.gelu)
+        mixed = _mix_tokens(graph, hidden, block.tokens2)
+    elif isinstance(block, ResMLPParts):
+        mixed = graph("MatMul", _float(block.tokens), normed)
+        mixed = graph("Add", graph("Mul", mixed, _float(block.column_scale)), _float(block.shift))
+    elif isinstance(block, Int8Mixer):
+        operand_NCS = _turned(graph, _to_byte(graph, normed))
         sums = graph("Mul", _sums(graph, operand_NCS, block.tokens1), block.column_scale[:, None])
         hidden = _look_up(graph, graph("Add", sums, block.tokens1.shift), block.tokens_table)
         mixed = _turned(graph, _int8(graph, hidden, block.tokens2))
     else:
+        operand_NCS = _turned(graph, _to_byte(graph, normed))
         sums = graph("Mul", _sums(graph, operand_NCS, block.tokens), block.column_scale[:, None])
         mixed = graph("Add", _turned(graph, sums), block.shift)
-    return _int8_mlp(graph, graph("Add", x_NSC, mixed), block)
+    return graph("Add", x_NSC, mixed)
 
 
-def _int8_mlp(graph: Graph, x_NSC: str, block: Int8Mixer | Int8ResMLP) -> str:
-    operand = _to_byte(graph, _norm(graph, x_NSC, block.norm2))
-    hidden = _look_up(graph, _int8(graph, operand, block.channels1), block.channels_table)
+def _over_channels(graph: Graph, x_NSC: str, block: MixerParts | ResMLPParts | Int8Mixer | Int8ResMLP) -> str:
+    normed = _norm(graph, x_NSC, block.norm2)
+    if isinstance(block, MixerParts | ResMLPParts):
+        hidden = _gelu(graph, _linear(graph, normed, block.channels1), block.gelu)
+        return graph("Add", x_NSC, _linear(graph, hidden, block.channels2))
+    hidden = _look_up(graph, _int8(graph, _to_byte(graph, normed), block.channels1), block.channels_table)
     return graph("Add", x_NSC, _int8(graph, hidden, block.channels2))
+
+
+def _gated(graph: Graph, x_NSC: str, block: GMLPParts | Int8GMLP) -> str:
+    normed = _norm(graph, x_NSC, block.norm1)
+    if isinstance(block, GMLPParts):
+        carrier, gate = (_gelu(graph, _linear(graph, normed, layer), block.gelu)
+                         for layer in (block.carrier, block.gate))
+        gates = _mix_tokens(graph, _norm(graph, gate, block.norm2), block.tokens)
+        return graph("Add", x_NSC, _linear(graph, graph("Mul", carrier, gates), block.out))
+    operand = _to_byte(graph, normed)
+    carrier, gate = (_gelu(graph, _int8(graph, operand, layer), block.gelu) for layer in (block.carrier, block.gate))
+    operand = _turned(graph, _to_byte(graph, _norm(graph, gate, block.norm2)))
+    mixed = graph("Mul", _sums(graph, operand, block.tokens), block.column_scale[:, None])
+    gates = graph("Mul", _turned(graph, graph("Add", mixed, block.tokens.shift)), carrier)
+    gates = graph("Add", graph("Mul", gates, _float(block.out_scale)), _float(block.out_shift))
+    return graph("Add", x_NSC, _int8(graph, _to_byte(graph, gates), block.out))

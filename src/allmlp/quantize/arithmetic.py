@@ -30,6 +30,12 @@ def approximate_sums(operand: np.ndarray, layer: Int8Linear) -> Floats:
     return (operand.astype(np.float32) - layer.zero_point) @ layer.weight.astype(np.float32).T
 
 
+def rounded_to_bf16(values: np.ndarray) -> Floats:
+    """Finite numbers as float32 with the 8 bits of mantissa that bf16 has, rounded to nearest, ties to even."""
+    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).view(np.float32)
+
+
 def to_byte(values: Floats) -> np.ndarray:
     """Rounded to nearest, ties to even, cut to [0, 255]."""
     return np.rint(np.clip(values, 0, 255)).astype(np.uint8)

@@ -23,10 +23,12 @@ What makes it precise is multiplied out beforehand, so that kernels know nothing
   added to its shift.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from allmlp.quantize import exact as floats
 from allmlp.quantize.arithmetic import Int8Linear, apply, approximate_sums, normalise, to_byte
 from allmlp.quantize.calibrate import BEST, BlockRanges, Choices
 from allmlp.quantize.exact import activate, turned
@@ -145,14 +147,24 @@ def quantise_block(block: BlockParts, ranges: BlockRanges, choices: Choices = BE
     return quantise_for(block, ranges, choices, None)[0]
 
 
-def quantise_for(block: BlockParts, ranges: BlockRanges, choices: Choices, sample: Sample | None
-                 ) -> tuple[Int8Block, Sample | None]:
-    """A block in int8, fitted to `sample` where there is one; and the sample behind the block."""
+Left = tuple[bool, bool]  # whether token mixing and channel mixing stay in float
+
+
+def quantise_for(block: BlockParts, ranges: BlockRanges, choices: Choices, sample: Sample | None,
+                 left: Left = (False, False)) -> tuple[Int8Block, Sample | None]:
+    """A block in int8, fitted to `sample` where there is one; and the sample behind the block.
+
+    `left`: what will run in float all the same. It is not fitted, and what is behind it meets its floats."""
     if isinstance(block, GMLPParts):
-        return _gmlp(block, ranges, choices, sample)
+        return _gmlp(block, ranges, choices, sample, left)
     if isinstance(block, ResMLPParts):
-        return _resmlp(block, ranges, choices, sample)
-    return _mixer(block, ranges, choices, sample)
+        return _resmlp(block, ranges, choices, sample, left)
+    return _mixer(block, ranges, choices, sample, left)
+
+
+def _in_float(sample: Sample | None, step: Callable[[np.ndarray], np.ndarray]) -> Sample | None:
+    """The sample behind a layer that stays in float."""
+    return sample and Sample(step(sample.exact), step(sample.quantised))
 
 
 @dataclass(frozen=True)
@@ -180,35 +192,39 @@ def _mlp(first: tuple[Linear, float], second: Linear, arguments: tuple[float, fl
     return one, table, two, (outer, apply(hidden, two, approximate_sums))
 
 
-def _mixer(block: MixerParts, ranges: BlockRanges, choices: Choices, sample: Sample | None
+def _mixer(block: MixerParts, ranges: BlockRanges, choices: Choices, sample: Sample | None, left: Left
            ) -> tuple[Int8Mixer, Sample | None]:
     token_scale = np.maximum(ranges.tokens_in, TINY) / 127
     norm1 = operand(block.norm1, token_scale)
     seen = None
-    if sample is not None:
+    if sample is not None and not left[0]:
         seen = Seen(turned(normalise(sample.exact, block.norm1)), turned(to_byte(normalise(sample.quantised, norm1))),
                     token_scale[:, None].astype(np.float32))
     one, table, two, out = _mlp((block.tokens1, 1.0), block.tokens2, ranges.tokens_hidden, block.gelu, seen,
                                 block.tokens1)
     if sample is not None and out is not None:
         sample = Sample(sample.exact + turned(out[0]), sample.quantised + turned(out[1]))
-    norm2, channels1, channels_table, channels2, sample = _channels(block, ranges, choices, sample)
+    if left[0]:
+        sample = _in_float(sample, lambda x: floats.mix_tokens(x, block))
+    norm2, channels1, channels_table, channels2, sample = _channels(block, ranges, choices, sample, left)
     return Int8Mixer(norm1, one, token_scale.astype(np.float32), table, two, norm2, channels1, channels_table,
                      channels2), sample
 
 
-def _channels(block: MixerParts | ResMLPParts, ranges: BlockRanges, choices: Choices, sample: Sample | None
+def _channels(block: MixerParts | ResMLPParts, ranges: BlockRanges, choices: Choices, sample: Sample | None, left: Left
               ) -> tuple[Norm, Int8Linear, np.ndarray, Int8Linear, Sample | None]:
     centred = _centred(block.channels1, ranges.channels_centre)
     factor, scale, (first,) = migrate(ranges.channels_in, centred, strength=choices.migrate)
     norm2 = operand(block.norm2, scale * factor, ranges.channels_centre)
     seen = None
-    if sample is not None:
+    if sample is not None and not left[1]:
         seen = Seen(normalise(sample.exact, block.norm2), to_byte(normalise(sample.quantised, norm2)))
     one, table, two, out = _mlp((first, scale), block.channels2, ranges.channels_hidden, block.gelu, seen,
                                 block.channels1)
     if sample is not None and out is not None:
         sample = Sample(sample.exact + out[0], sample.quantised + out[1])
+    if left[1]:
+        sample = _in_float(sample, lambda x: floats.mix_channels(x, block))
     return norm2, one, table, two, sample
 
 
@@ -217,7 +233,7 @@ def _centred(layer: Linear, centre: np.ndarray | float) -> Linear:
     return Linear(layer.weight, layer.bias + layer.weight @ np.broadcast_to(centre, layer.weight.shape[1]))
 
 
-def _resmlp(block: ResMLPParts, ranges: BlockRanges, choices: Choices, sample: Sample | None
+def _resmlp(block: ResMLPParts, ranges: BlockRanges, choices: Choices, sample: Sample | None, left: Left
             ) -> tuple[Int8ResMLP, Sample | None]:
     token_scale = np.maximum(ranges.tokens_in, TINY) / 127
     centre = np.broadcast_to(ranges.tokens_centre, token_scale.shape)
@@ -226,7 +242,9 @@ def _resmlp(block: ResMLPParts, ranges: BlockRanges, choices: Choices, sample: S
     shift = block.shift + np.outer(block.tokens.sum(1), block.column_scale * centre)
     column_scale = (block.column_scale * token_scale).astype(np.float32)
     tokens = linear(layer, 1.0, MIDDLE)
-    if sample is not None:
+    if left[0]:
+        sample = _in_float(sample, lambda x: floats.mix_tokens(x, block))
+    elif sample is not None:
         operands = turned(to_byte(normalise(sample.quantised, norm1)))
         exact = turned(normalise(sample.exact, block.norm1))
         tokens = fitted(layer, 1.0, MIDDLE, operands, exact_linear(exact - centre[:, None].astype(np.float32), layer),
@@ -237,12 +255,12 @@ def _resmlp(block: ResMLPParts, ranges: BlockRanges, choices: Choices, sample: S
         shift = shift + (wanted - mixed - shift).mean(0)
         sample = Sample((sample.exact + wanted).astype(np.float32),
                         (sample.quantised + mixed + shift).astype(np.float32))
-    norm2, channels1, channels_table, channels2, sample = _channels(block, ranges, choices, sample)
+    norm2, channels1, channels_table, channels2, sample = _channels(block, ranges, choices, sample, left)
     return Int8ResMLP(norm1, tokens, column_scale, shift.astype(np.float32), norm2, channels1, channels_table,
                       channels2), sample
 
 
-def _gmlp(block: GMLPParts, ranges: BlockRanges, choices: Choices, sample: Sample | None
+def _gmlp(block: GMLPParts, ranges: BlockRanges, choices: Choices, sample: Sample | None, left: Left
           ) -> tuple[Int8GMLP, Sample | None]:
     factor, scale, layers = migrate(ranges.channels_in, *(_centred(layer, ranges.channels_centre)
                                                           for layer in (block.carrier, block.gate)),
@@ -253,7 +271,8 @@ def _gmlp(block: GMLPParts, ranges: BlockRanges, choices: Choices, sample: Sampl
     low, high = min(ranges.channels_hidden[0], 0.0), max(ranges.channels_hidden[1], TINY)
     out_scale = (high - low) / 255
     zero_point = int(np.rint(-low / out_scale))
-    if sample is None:
+    if sample is None or left[0]:
+        sample = _in_float(sample, lambda x: floats.gated(x, block))
         carrier, gate = (linear(layer, scale, MIDDLE) for layer in layers)
         tokens, out = linear(block.tokens, 1.0, MIDDLE), linear(block.out, out_scale, zero_point)
     else:

@@ -1,37 +1,61 @@
-"""A network in int8, block after block, each fitted to what the blocks before it give."""
+"""A network in int8, block after block, each fitted to what the blocks before it give; layers may stay in float."""
 
-from collections.abc import Collection
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from allmlp.models.model import Model
+from allmlp.quantize import layers
 from allmlp.quantize.arithmetic import Int8Linear, apply, approximate_sums
 from allmlp.quantize.calibrate import BEST, Choices, calibrate
 from allmlp.quantize.exact import linear as exact_linear
-from allmlp.quantize.exact import run_block
 from allmlp.quantize.int8 import Int8Block, Sample, fitted, linear, quantise_for
-from allmlp.quantize.parts import PIXEL_CENTRE, Parts, take_apart
+from allmlp.quantize.parts import PIXEL_CENTRE, BlockParts, GMLPParts, Linear, Parts, take_apart
 
 FIT_TOKENS, LEAST_FIT_IMAGES = 8192, 8  # how much of the calibration images weights are fitted to
+
+Half = BlockParts | Int8Block  # of a block, for what it does with tokens, or with channels
 
 
 @dataclass(frozen=True)
 class Int8Network:
-    """`parts`: the network in float; its head stays so."""
+    """`parts`: the network in float; its head stays so. `float_layers`: so do these, by name, and what int8 they have
+    in `stem` and `blocks` is not used."""
 
     parts: Parts
     stem: Int8Linear
     blocks: tuple[Int8Block, ...]
+    float_layers: frozenset[str] = frozenset()
+
+    @property
+    def used_stem(self) -> Int8Linear | Linear:
+        return self.parts.stem if layers.STEM in self.float_layers else self.stem
+
+    @property
+    def halves(self) -> tuple[tuple[Half, Half], ...]:
+        """Of each block, what mixes tokens and what mixes channels: the block in int8, or in float. gMLP's one layer
+        stands twice."""
+        return tuple(self._halves())
+
+    def _halves(self) -> Iterator[tuple[Half, Half]]:
+        for number, (exact, int8) in enumerate(zip(self.parts.blocks, self.blocks, strict=True)):
+            over_tokens, over_channels = layers.of_block(number, isinstance(exact, GMLPParts))
+            yield (exact if over_tokens in self.float_layers else int8,
+                   exact if over_channels in self.float_layers else int8)
 
 
-def quantise(model: Model, images: np.ndarray, choices: Choices = BEST, float_blocks: Collection[int] = ()
+def layer_names(parts: Parts) -> tuple[str, ...]:
+    return layers.all_layers([isinstance(block, GMLPParts) for block in parts.blocks])
+
+
+def quantise(model: Model, images: np.ndarray, choices: Choices = BEST, float_layers: frozenset[str] = frozenset()
              ) -> Int8Network:
     """`model` in int8 for images like `images`, uint8 `(N, H, W, 3)` of the training set.
 
-    `float_blocks`: blocks, by number, that will run in float, so that those behind them are not fitted to their int8.
+    `float_layers`: by name, will run in float, so that the layers behind them are not fitted to their int8.
 
-    Raises `BadData` for none, `BadSetting` for a network that has no int8 of ours.
+    Raises `BadData` for no images, `BadSetting` for a network that has no int8 of ours.
     """
     parts = take_apart(model)
     ranges = calibrate(model, images, choices)
@@ -42,12 +66,11 @@ def quantise(model: Model, images: np.ndarray, choices: Choices = BEST, float_bl
         pixels = parts.rows_of(images[chosen])
         exact = exact_linear(pixels.astype(np.float32) - PIXEL_CENTRE, parts.stem)
         stem = fitted(parts.stem, 1.0, PIXEL_CENTRE, pixels, exact)
-        sample = Sample(exact, apply(pixels, stem, approximate_sums))
+        sample = Sample(exact, exact if layers.STEM in float_layers else apply(pixels, stem, approximate_sums))
     blocks = []
     for number, (block, of_block) in enumerate(zip(parts.blocks, ranges, strict=True)):
-        quantised, behind = quantise_for(block, of_block, choices, sample)
-        if sample is not None and number in float_blocks:
-            behind = Sample(run_block(sample.exact, block), run_block(sample.quantised, block))
+        over_tokens, over_channels = layers.of_block(number, isinstance(block, GMLPParts))
+        quantised, sample = quantise_for(block, of_block, choices, sample,
+                                         (over_tokens in float_layers, over_channels in float_layers))
         blocks.append(quantised)
-        sample = behind
-    return Int8Network(parts, stem, tuple(blocks))
+    return Int8Network(parts, stem, tuple(blocks), float_layers)

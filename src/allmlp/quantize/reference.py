@@ -1,4 +1,5 @@
 """int8 in plain numpy: what the engine has to compute, to the bit where numbers are whole. Slow; for tests and checks.
+Layers that stay in float beside it are those of `exact.py`.
 
 Axes: S tokens, C channels, F hidden, K classes; any axes may stand before. All floats are float32, as in the engine.
 `sums`: how products are summed, `arithmetic.approximate_sums` where a look is enough.
@@ -8,18 +9,14 @@ from collections.abc import Callable
 
 import numpy as np
 
+from allmlp.quantize import exact
 from allmlp.quantize.arithmetic import Floats, Int8Linear, accumulate, apply, normalise, to_byte
-from allmlp.quantize.int8 import Int8Block, Int8GMLP, Int8Mixer, Int8ResMLP, linear
-from allmlp.quantize.parts import PIXEL_CENTRE, Parts
+from allmlp.quantize.int8 import Int8Block, Int8GMLP, Int8Mixer, Int8ResMLP
+from allmlp.quantize.network import Int8Network
+from allmlp.quantize.parts import PIXEL_CENTRE, GMLPParts
 from allmlp.quantize.tables import gelu
 
 Sums = Callable[[np.ndarray, Int8Linear], np.ndarray]
-
-
-def run_block(x_SC: Floats, block: Int8Block, sums: Sums = accumulate) -> Floats:
-    if isinstance(block, Int8GMLP):
-        return gated(x_SC, block, sums)
-    return mix_channels(mix_tokens(x_SC, block, sums), block, sums)
 
 
 def mix_tokens(x_SC: Floats, block: Int8Mixer | Int8ResMLP, sums: Sums = accumulate) -> Floats:
@@ -50,14 +47,26 @@ def gated(x_SC: Floats, block: Int8GMLP, sums: Sums = accumulate) -> Floats:
     return x_SC + apply(out, block.out, sums)
 
 
-def logits(parts: Parts, blocks: tuple[Int8Block, ...], images: np.ndarray, stem: Int8Linear | None = None) -> Floats:
-    """uint8 `(N, H, W, 3)` to float32 `(N, K)` through the network's int8 blocks. `stem`: None rounds it to nearest."""
-    stem = stem or linear(parts.stem, 1.0, PIXEL_CENTRE)
+def logits(network: Int8Network, images: np.ndarray, stored: exact.Stored = exact.as_float32) -> Floats:
+    """uint8 `(N, H, W, 3)` to float32 `(N, K)`. `stored`: how layers that stay in float keep their operands."""
     results = []
     for image in images:
-        x_SC = apply(parts.rows_of(image[None])[0], stem)
-        for block in blocks:
-            x_SC = run_block(x_SC, block)
-        pooled = normalise(x_SC, parts.norm).mean(0)
-        results.append(pooled @ parts.head.weight.astype(np.float32).T + parts.head.bias.astype(np.float32))
-    return np.array(results, dtype=np.float32).reshape(len(images), len(parts.head.bias))
+        pixels_SP = network.parts.rows_of(image[None])[0]
+        if isinstance(network.used_stem, Int8Linear):
+            x_SC = apply(pixels_SP, network.used_stem)
+        else:
+            x_SC = exact.linear(pixels_SP.astype(np.float32) - PIXEL_CENTRE, network.used_stem, stored)
+        for over_tokens, over_channels in network.halves:
+            if isinstance(over_tokens, Int8GMLP):
+                x_SC = gated(x_SC, over_tokens)
+                continue
+            if isinstance(over_tokens, GMLPParts):
+                x_SC = exact.gated(x_SC, over_tokens, stored)
+                continue
+            assert not isinstance(over_channels, Int8GMLP | GMLPParts)
+            x_SC = (mix_tokens(x_SC, over_tokens) if isinstance(over_tokens, Int8Block)
+                    else exact.mix_tokens(x_SC, over_tokens, stored))
+            x_SC = (mix_channels(x_SC, over_channels) if isinstance(over_channels, Int8Block)
+                    else exact.mix_channels(x_SC, over_channels, stored))
+        results.append(exact.answer(x_SC[None], network.parts)[0])
+    return np.array(results, dtype=np.float32).reshape(len(images), len(network.parts.head.bias))
