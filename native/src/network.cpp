@@ -26,7 +26,8 @@ int begin_of(int64_t count, int i, int n) { return int(count * i / n); }
 Network::Network(Source& source, const std::string& level, int threads)
     : kernels_(kernels_of(level, source)), head_kernels_(find_kernels(kernels_.level, Precision::fp32)) {
   if (threads < 1 || threads > 256) throw std::invalid_argument("threads must be 1 to 256");
-  Reader reader(source, arena_);
+  arena_.expect(source.size());
+  Reader reader(source, arena_, threads);
   header_ = reader.header();
   about_ = reader.about();
   threads_ = threads;
@@ -44,6 +45,7 @@ Network::Network(Source& source, const std::string& level, int threads)
   head_ = reader.panels(head_kernels_, int(classes), width_, 0);
   reader.finish();
   plan(threads);
+  arena_.give_back();
 }
 
 Network::NormWeights Network::read_norm(Reader& reader, uint32_t kind, float epsilon, int64_t channels) const {
