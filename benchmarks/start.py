@@ -2,11 +2,13 @@
 
     python benchmarks/start.py [--model mixer_s16_224] [--rounds 10] [--threads 2] [--wheel FILE]
 
-In every round each starts once, in turn: the interpreter, the imports, opening the model file and one image's logits.
-`start_seconds` is from the start of the process, `import_seconds` from before the first import in it; the files are in
-the cache of the operating system. `peak_memory_mb` is of the process. Weights are random, in fp32 and each one's int8.
-`wheel_mb`: of `--wheel`, else of the installed engine's files, compressed as a wheel's are.
-Rows go to results/start.csv, in place of those of the same network and threads.
+In every round each starts once, in turn: the interpreter, the imports, opening the model file and one image's logits,
+as somebody would write it who wants nothing else. `start_seconds` is from the start of the process, `import_seconds`
+from before the first import in it; the files are in the cache of the operating system. `peak_memory_mb` is of the
+process. "Python and numpy" imports numpy and has the image, which all of them need first; `own_seconds` (from the start)
+and `own_memory_mb` are what comes on top of it. What ends in `_of_onnxruntime` are shares of what ONNX Runtime takes.
+Weights are random, in fp32 and each one's int8. `wheel_mb`: of `--wheel`, else of the installed engine's files,
+compressed as a wheel's are. Rows go to results/start.csv, in place of those of the same network and threads.
 """
 
 import argparse
@@ -20,6 +22,8 @@ import zipfile
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
+
 from engine_peers import write_network
 from peers.contenders import CONTENDERS
 from peers.process import Failed, environment, lacks, prepare
@@ -27,32 +31,51 @@ from rows import read, write
 
 RESULTS = Path(__file__).parent.parent / "results" / "start.csv"
 COLUMNS = ("model", "threads", "contender", "precision", "start_seconds", "slowest_start_seconds", "import_seconds",
-           "peak_memory_mb", "memory_of_onnxruntime", "file_mb", "wheel_mb", "rounds", "processor", "cores", "commit",
-           "date", "command")
+           "start_of_onnxruntime", "own_seconds", "own_seconds_of_onnxruntime", "peak_memory_mb",
+           "memory_of_onnxruntime", "own_memory_mb", "own_memory_of_onnxruntime", "file_mb", "wheel_mb", "rounds",
+           "processor", "cores", "commit", "date", "command")
 NAMES = ("engine-fp32", "engine-bf16", "engine-int8", "onnxruntime-fp32", "onnxruntime-int8-qdq")
 BASELINE = {"fp32": "onnxruntime-fp32", "bf16": "onnxruntime-fp32", "int8": "onnxruntime-int8-qdq"}
-PROGRAM = """
+NOTHING = "numpy"
+BEGIN = """
 import time; started = time.perf_counter()
 import sys
-from pathlib import Path
 import numpy as np
-from peers.contenders import CONTENDERS, peak_memory_mb
-folder = Path(sys.argv[2])
-run = CONTENDERS[sys.argv[1]].open(folder, int(sys.argv[3]))
-run(np.load(folder / "images.npy", mmap_mode="r")[:1].copy())
-print(time.perf_counter() - started, peak_memory_mb())
+file, image, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
+"""
+PROGRAMS = {"numpy": "run = lambda images: None", "engine": """
+import allmlp_native
+run = allmlp_native.Model(file, threads)
+""", "onnxruntime": """
+import onnxruntime
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = threads
+session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+run = lambda images: session.run(None, {"images": images})[0]
+"""}
+END = """
+run(np.fromfile(image, np.uint8).reshape(1, *map(int, sys.argv[4:])))
+took = time.perf_counter() - started
+print(took, open("/proc/self/status").read().partition("VmHWM:")[2].split()[0])
 """
 
 
 def started(name: str, folder: Path, threads: int) -> tuple[float, float, float]:
     """Seconds from the start of the process, seconds from its first import, and its peak memory in MB."""
-    begun = time.perf_counter()
-    found = subprocess.run([sys.executable, "-c", PROGRAM, name, str(folder), str(threads)], env=environment(threads),
-                           capture_output=True, text=True)
+    file = "" if name == NOTHING else folder / CONTENDERS[name].file
+    image = np.load(folder / "images.npy", mmap_mode="r")[0]
+    with tempfile.NamedTemporaryFile() as raw:
+        raw.write(image.tobytes())
+        raw.flush()
+        program = [sys.executable, "-c", BEGIN + PROGRAMS[name.partition("-")[0]] + END]
+        begun = time.perf_counter()
+        found = subprocess.run([*program, str(file), raw.name, str(threads), *map(str, image.shape)],
+                               env=environment(threads), capture_output=True, text=True)
+        whole = time.perf_counter() - begun
     if found.returncode:
         raise SystemExit(f"{name}: {found.stderr.strip().splitlines()[-1:]}")
-    imported, memory = map(float, found.stdout.split())
-    return time.perf_counter() - begun, imported, memory
+    imported, kilobytes = found.stdout.split()
+    return whole, float(imported), int(kilobytes) * 1024 / 1e6
 
 
 def wheel_mb(wheel: Path | None) -> float:
@@ -87,26 +110,39 @@ def main() -> None:
                 prepare(name, folder)
             except Failed as error:
                 raise SystemExit(str(error)) from None
+        names = [NOTHING, *names]
         found = {name: [started(name, folder, options.threads)] for name in names}  # fills the caches
         for _ in range(options.rounds):
             for name in names:
                 found[name].append(started(name, folder, options.threads))
-        sizes = {name: (folder / CONTENDERS[name].file).stat().st_size / 1e6 for name in names}
+        sizes = {name: (folder / CONTENDERS[name].file).stat().st_size / 1e6 for name in names[1:]}
+    starts, imports, memories = ({name: statistics.median(turn[which] for turn in turns[1:])
+                                  for name, turns in found.items()} for which in range(3))  # fmt: skip
+
+    def shares(name: str) -> dict[str, float]:
+        other, columns = BASELINE[CONTENDERS[name].precision], {}
+        for column, of, least in [("start", starts, 0.0), ("own_seconds", starts, starts[NOTHING]),
+                                  ("memory", memories, 0.0), ("own_memory", memories, memories[NOTHING])]:
+            if other in of:
+                columns[f"{column}_of_onnxruntime"] = (of[name] - least) / (of[other] - least)
+        return columns
+
     here, rows = machine(), []
-    memories = {name: statistics.median(each[2] for each in turns[1:]) for name, turns in found.items()}
-    for name, turns in found.items():
-        precision = CONTENDERS[name].precision
-        other = memories.get(BASELINE[precision])
-        rows.append({
-            "model": options.model, "threads": options.threads, "contender": CONTENDERS[name].title,
-            "precision": precision, "start_seconds": statistics.median(turn[0] for turn in turns[1:]),
-            "slowest_start_seconds": max(turn[0] for turn in turns[1:]),
-            "import_seconds": statistics.median(turn[1] for turn in turns[1:]), "peak_memory_mb": memories[name],
-            "memory_of_onnxruntime": memories[name] / other if other else None, "file_mb": sizes[name],
-            "wheel_mb": None if CONTENDERS[name].peer else wheel_mb(options.wheel), "rounds": options.rounds,
-            "processor": here["processor"], "cores": here["cores"], "commit": here["commit"],
-            "date": time.strftime("%Y-%m-%d"), "command": " ".join(["python benchmarks/start.py", *sys.argv[1:]])})
-        print(*(f"{column} {rows[-1][column]}" for column in COLUMNS[2:12]), sep=", ")
+    for name in names:
+        contender = CONTENDERS.get(name)
+        row = {"model": options.model, "threads": options.threads, "start_seconds": starts[name],
+               "slowest_start_seconds": max(turn[0] for turn in found[name][1:]), "import_seconds": imports[name],
+               "peak_memory_mb": memories[name], "rounds": options.rounds, "processor": here["processor"],
+               "cores": here["cores"], "commit": here["commit"], "date": time.strftime("%Y-%m-%d"),
+               "command": " ".join(["python benchmarks/start.py", *sys.argv[1:]])}  # fmt: skip
+        if contender is None:
+            row |= {"contender": "Python and numpy"}
+        else:
+            row |= {"contender": contender.title, "precision": contender.precision, "file_mb": sizes[name],
+                    "own_seconds": starts[name] - starts[NOTHING], "own_memory_mb": memories[name] - memories[NOTHING],
+                    "wheel_mb": None if contender.peer else wheel_mb(options.wheel), **shares(name)}  # fmt: skip
+        rows.append({column: row.get(column) for column in COLUMNS})
+        print(*(f"{column} {value}" for column, value in list(rows[-1].items())[2:16] if value is not None), sep=", ")
     kept = [old for old in read(options.results)
             if (old["model"], old["threads"]) != (options.model, str(options.threads))]
     write(options.results, COLUMNS, [*kept, *rows])

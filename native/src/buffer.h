@@ -62,17 +62,20 @@ class Arena {
   Arena& operator=(const Arena&) = delete;
 
 #if defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
+  // Addresses for what a file of so many bytes becomes, in one piece if it can be had: operands may be twice as wide
+  // as in the file. `give_back` returns those that were not needed.
+  void expect(int64_t file_bytes) { map(2 * file_bytes + kChunk); }
+  void give_back() {
+    if (chunks_.empty()) return;
+    char* begin = at_ + (kHugePage - reinterpret_cast<uintptr_t>(at_) % kHugePage) % kHugePage;
+    auto& [chunk, size] = chunks_.back();
+    const int64_t used = begin - static_cast<char*>(chunk);
+    if (used < size) munmap(begin, size - used), left_ = begin - at_, size = used;
+  }
+
   Buffer take(int64_t bytes) {
     const int64_t whole = round_up(bytes, kCacheLine);
-    if (whole > left_) {
-      const int64_t size = round_up(whole > kChunk ? whole : kChunk, kHugePage) + kHugePage;  // one to align
-      void* chunk = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-      if (chunk == MAP_FAILED) throw std::bad_alloc();
-      chunks_.push_back({chunk, size});
-      at_ = reinterpret_cast<char*>(round_up(reinterpret_cast<int64_t>(chunk), kHugePage));
-      left_ = size - kHugePage;
-      madvise(at_, left_, MADV_HUGEPAGE);  // a wish; without it all is as right, less fast
-    }
+    if (whole > left_ && !map(whole)) throw std::bad_alloc();
     at_ += whole, left_ -= whole, taken_ += whole;
     return Buffer(at_ - whole, bytes);
   }
@@ -81,11 +84,23 @@ class Arena {
   }
 
  private:
+  bool map(int64_t bytes) {
+    const int64_t size = round_up(bytes > kChunk ? bytes : kChunk, kHugePage) + kHugePage;  // one to align
+    void* chunk = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (chunk == MAP_FAILED) return false;
+    chunks_.push_back({chunk, size});
+    at_ = reinterpret_cast<char*>(round_up(reinterpret_cast<int64_t>(chunk), kHugePage));
+    left_ = static_cast<char*>(chunk) + size - at_;
+    madvise(at_, left_, MADV_HUGEPAGE);  // a wish; without it all is as right, less fast
+    return true;
+  }
   static constexpr int64_t kHugePage = 2 << 20, kChunk = 64 << 20;
   std::vector<std::pair<void*, int64_t>> chunks_;
   char* at_ = nullptr;
   int64_t left_ = 0;
 #else  // one by one, where the sanitizer sees the ends of each
+  void expect(int64_t) {}
+  void give_back() {}
   Buffer take(int64_t bytes) {
     taken_ += bytes;
     return Buffer(bytes);

@@ -36,6 +36,7 @@ std::unique_ptr<Network> from_file(const std::string& path, const std::string& l
 
 std::unique_ptr<Network> from_bytes(nb::bytes data, const std::string& level, int threads) {
   MemorySource source(data.c_str(), data.size());
+  nb::gil_scoped_release release;  // the bytes are the caller's, and do not change
   return std::make_unique<Network>(source, level, threads);
 }
 

@@ -18,7 +18,8 @@ int begin_of(int64_t count, int i, int n) { return int(count * i / n); }
 
 Network::Network(Source& source, const std::string& level, int threads) {
   if (threads < 1 || threads > 256) throw std::invalid_argument("threads must be 1 to 256");
-  Reader reader(source, arena_);
+  arena_.expect(source.size());
+  Reader reader(source, arena_, threads);
   header_ = reader.header();
   about_ = reader.about();
   threads_ = threads;
@@ -37,6 +38,7 @@ Network::Network(Source& source, const std::string& level, int threads) {
   head_ = reader.panels(*float_kernels_, int(classes), width_, 0);
   reader.finish();
   plan(threads);
+  arena_.give_back();
 }
 
 void Network::choose_kernels(const Reader& reader, const std::string& level) {

@@ -1,14 +1,10 @@
 #include "reader.h"
 
-#include <algorithm>
-#include <type_traits>
-
-#include "operand.h"
+#include "pack.h"
 
 namespace allmlp {
 namespace {
 
-constexpr int64_t kReadBytes = 256 << 10;
 constexpr uint64_t kMaxAbout = 64 << 20;
 constexpr int64_t kMaxInt8Sum = 32768;       // 255 * 128 * this, and as much again from the zero point, fit int32
 constexpr int64_t kMaxActivations = 1 << 28;  // numbers in one layer's activations of one image
@@ -57,40 +53,9 @@ void check_block(const BlockHeader& b, const Header& h) {
     for (uint32_t sum : {h.width, b.channel_hidden}) check(sum <= kMaxInt8Sum, "sums too long for int8");
 }
 
-template <Element element, class Stored>
-int64_t pack_row_as(const char* row, int64_t inputs, int group, int64_t step, char* to) {
-  const int bytes = bytes_of(element);
-  int64_t sum = 0;
-  for (int64_t i = 0; i < inputs; i += group, to += step)
-    for (int64_t j = 0; j < group && i + j < inputs; ++j) {
-      Stored stored;
-      std::memcpy(&stored, row + (i + j) * sizeof stored, sizeof stored);
-      float value;
-      if constexpr (std::is_same_v<Stored, uint16_t>)
-        value = from_bf16(stored);
-      else
-        value = stored;
-      if constexpr (sizeof(Stored) == 1) sum += stored;
-      put(element, to + j * bytes, value);
-    }
-  return sum;
-}
-
-// One output's weights to where the kernels want them, `group` at a time, `step` bytes apart. Gives their sum, in int8.
-int64_t pack_row(const char* row, int64_t inputs, Element element, int group, int64_t step, char* to) {
-  switch (element) {
-    case Element::f32: return pack_row_as<Element::f32, float>(row, inputs, group, step, to);
-    case Element::f32_of_bf16: return pack_row_as<Element::f32_of_bf16, uint16_t>(row, inputs, group, step, to);
-    case Element::bf16: return pack_row_as<Element::bf16, uint16_t>(row, inputs, group, step, to);
-    case Element::i8: return pack_row_as<Element::i8, int8_t>(row, inputs, group, step, to);
-    case Element::i16: return pack_row_as<Element::i16, int8_t>(row, inputs, group, step, to);
-  }
-  return 0;
-}
-
 }  // namespace
 
-Reader::Reader(Source& source, Arena& arena) : source_(source), arena_(arena) {
+Reader::Reader(Source& source, Arena& arena, int threads) : source_(source), arena_(arena), threads_(threads) {
   source.read(0, &header_, sizeof header_);
   check_header(header_, source.size());
   blocks_.resize(header_.depth);
@@ -159,20 +124,8 @@ Linear Reader::linear(const Kernels& kernels, int outputs, int inputs, int zero_
                           : int64_t(linear.groups) * columns * group * bytes;
   linear.weights = arena_.take(linear.stride * linear.outputs);
   std::vector<int64_t> sums(padded);
-  const int64_t row_bytes = int64_t(inputs) * width, most = std::max<int64_t>(1, kReadBytes / row_bytes);
-  std::vector<char> rows(std::min<int64_t>(most, outputs) * row_bytes);  // little memory beside the result
-  for (int64_t first = 0; first < outputs; first += most) {
-    const int64_t count = std::min<int64_t>(most, outputs - first);
-    source_.read(entry.offset + uint64_t(first) * row_bytes, rows.data(), count * row_bytes);
-    for (int64_t o = first; o < first + count; ++o) {
-      const char* row = rows.data() + (o - first) * row_bytes;
-      char* to = linear.weights.bytes() + (as_rows ? o : o / columns) * linear.stride;
-      if (!as_rows) to += o % columns * group * bytes;
-      // `group` numbers side by side, then on to where the next ones of this output are.
-      const int64_t step = as_rows ? int64_t(group) * bytes : int64_t(columns) * group * bytes;
-      sums[o] = pack_row(row, inputs, element, group, step, to);
-    }
-  }
+  pack(source_, entry.offset, {outputs, inputs, width, element, group, columns, as_rows, linear.stride},
+       linear.weights.bytes(), sums.data(), threads_);
   if (stored == Precision::int8) {
     linear.start = arena_.take(padded * 4);
     for (int64_t o = 0; o < padded; ++o)

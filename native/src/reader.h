@@ -21,8 +21,8 @@ struct Linear {
 
 class Reader {
  public:
-  // What it reads is kept in `arena`.
-  Reader(Source& source, Arena& arena);
+  // What it reads is kept in `arena`; `threads` pack weights.
+  Reader(Source& source, Arena& arena, int threads);
 
   const Header& header() const { return header_; }
   const std::vector<BlockHeader>& blocks() const { return blocks_; }  // with their precisions, in version 1 too
@@ -45,6 +45,7 @@ class Reader {
 
   Source& source_;
   Arena& arena_;
+  const int threads_;
   Header header_;
   std::vector<BlockHeader> blocks_;
   std::vector<TensorEntry> entries_;

@@ -7,7 +7,6 @@ A model is one file, written by `allmlp.backends.native.export`:
     logits = model.predict(images)  # a list of RGB images of any sizes
 """
 
-import json
 import math
 import os
 from collections.abc import Iterable
@@ -79,6 +78,8 @@ class Model:
     @property
     def about(self) -> dict[str, Any]:
         """What the file says about itself: preprocessing, class names, how logits become probabilities, origin."""
+        import json  # here: half of all programs never ask, and it takes some milliseconds
+
         try:
             about = json.loads(self._network.about)
         except ValueError:
