@@ -58,7 +58,7 @@ def table(rows: Sequence[Mapping[str, str]]) -> str:
     """Markdown: a line for each choice, the best first."""
     errors: dict[tuple[str, ...], dict[tuple[str, ...], float]] = {}
     for row in rows:
-        choice = tuple(row[column] for column in KEY[len(CASE):])
+        choice = tuple(row[column] for column in KEY[len(CASE) :])
         errors.setdefault(choice, {})[tuple(row[column] for column in CASE)] = float(row["rms_error"])
     default = errors[tuple(named(BEST).values())]
     kinds = list(dict.fromkeys((case[1], case[3]) for case in default))
