@@ -2,6 +2,7 @@
 
     python benchmarks/accuracy_price.py [--data digits,digit-scenes] [--seeds 0,1,2] [--runs DIR] [--only NAME,…]
         [--epochs N] [--csv FILE]
+    python benchmarks/accuracy_price.py --table [--csv FILE]
 
 Networks: on digits those of `allmlp train digits --model …_p2_8`; on digit-scenes, the largest set here, a Mixer, a
 ResMLP and a gMLP of width 128 and 8 blocks with the plain recipe of the laptop experiments. They are kept in DIR, and
@@ -46,6 +47,7 @@ from allmlp.reproduce.learn import learn
 from allmlp.reproduce.small import PREPROCESS, recipe
 from allmlp.train.run_folder import machine
 from peers.int8 import PEERS, Asked, Predict, silent
+from peers.price_table import table
 from rows import read, write
 
 RESULTS = Path(__file__).parent.parent / "results" / "accuracy_price.csv"
@@ -159,7 +161,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="fewer on digits, for a look")
     parser.add_argument("--csv", type=Path, default=RESULTS, metavar="FILE", help="where rows go")
     parser.add_argument("--train", action="store_true", help="train the networks only")
+    parser.add_argument("--table", action="store_true", help="show the rows as in docs/export.md, and measure nothing")
     options = parser.parse_args()
+    if options.table:
+        print(table(read(options.csv)))
+        return
     torch.set_num_threads(1)
     options.runs.mkdir(parents=True, exist_ok=True)
     here = machine()

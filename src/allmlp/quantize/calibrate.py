@@ -50,7 +50,7 @@ class Choices:
             raise BadSetting(f"migrate {self.migrate:g}; accepted: 0 to 1")
 
 
-BEST = Choices()  # by results/accuracy_price.csv
+BEST = Choices()  # by results/int8_choices.csv
 
 
 @dataclass(frozen=True)
