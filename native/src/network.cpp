@@ -88,7 +88,7 @@ Network::Block Network::read_block(Reader& reader, const BlockHeader& h) {
   } else {
     block.tokens1 = reader.rows(kernels_, tokens_, tokens_, zero[0], false);
     block.column_scale = reader.floats(width, padded_width_);
-    block.shift = reader.floats(width, padded_width_, tokens);
+    block.shift = reader.float_panels(width, kernels_.columns, tokens);
     multiply_adds_ += tokens * tokens * width;
   }
   block.norm2 = read_norm(reader, h.norm2, h.epsilon2, width);
@@ -303,7 +303,7 @@ void Network::mix_tokens(const Block& block, const Piece& p) const {
       last = token_product(block.tokens1, p.own.panel.bytes(), tokens_);
       last.form = Form::table;
       last.column_scale = block.column_scale.floats() + first;
-      last.shift = block.shift.floats() + first, last.shift_stride = padded_width_;
+      last.shift = block.shift.floats() + first * tokens_, last.shift_stride = columns;
     }
     last.output = Output::add;
     last.x = p.image.x.floats() + first, last.x_stride = x_stride_;
