@@ -127,12 +127,12 @@ void Network::plan(int threads) {
     w.mean = arena_.take(tokens_ * 4);
     w.rstd = arena_.take(tokens_ * 4);
     for (int t = 0; t < tokens_; ++t) w.rstd.floats()[t] = 1;  // for norms without statistics
-    w.rows = arena_.take(most_rows_ * rows_stride_);
+    w.rows = arena_.take((most_half ? tokens_ : most_rows_) * rows_stride_);  // gMLP keeps those of the whole image
     w.hidden = arena_.take(most_rows_ * hidden_stride_);
     w.panel = arena_.take(round_up(tokens_, group) * panel_bytes);
     w.panel_hidden = arena_.take(round_up(most_token_hidden, group) * panel_bytes);
     if (most_half) {
-      w.carrier = arena_.take(tokens_ * half_stride_ * 4);
+      w.carrier = arena_.take(int64_t(tokens_) * columns * 4);
       w.gate = arena_.take(tokens_ * half_stride_ * 4);
       w.gated = arena_.take(tokens_ * gated_stride_);
     }
@@ -245,6 +245,15 @@ Gemm channel_product(const Linear& linear, const void* rows, int64_t stride, int
   return g;
 }
 
+// The part of a product over channels that gives one panel of its outputs.
+Gemm panel_of(Gemm g, int panel, int columns) {
+  g.b = static_cast<const char*>(g.b) + panel * g.panel_stride, g.panels = 1;
+  const int64_t first = int64_t(panel) * columns;
+  g.column_start = static_cast<const char*>(g.column_start) + first * 4;
+  if (g.form == Form::columns) g.column_scale += first, g.column_shift += first;
+  return g;
+}
+
 // A product over tokens for one panel of channels.
 Gemm token_product(const Linear& linear, const void* panel, int rows) {
   Gemm g{};
@@ -329,19 +338,19 @@ void Network::mix_channels(const Block& block, const NormWeights& next, const Pi
   });
 }
 
-// gMLP: channels out to both halves, the gate over tokens, channels back.
+// gMLP: channels out to the half that becomes the gate; for a panel at a time the gate over tokens and channels out to
+// the half that it gates, which no memory far away ever holds; channels back.
 void Network::gated_block(const Block& block, const NormWeights& next, const Piece& p) const {
   const int half = int(block.header.channel_hidden / 2), columns = kernels_.columns;
   const int panels = int(round_up(half, columns)) / columns;
-  float *x = p.image.x.floats(), *carrier = p.image.carrier.floats(), *gate = p.image.gate.floats();
+  float *x = p.image.x.floats(), *gate = p.image.gate.floats();
+  const auto normed = [&](int token) { return p.image.rows.bytes() + token * rows_stride_; };
   each_row_block(p, [&](int begin, int end) {
-    kernels_.norm_rows(norm_of(block.norm1, p.image, x, x_stride_, width_, begin, end), p.own.rows.bytes(), rows_stride_);
-    for (const auto& [linear, to] : {std::pair(&block.channels1, carrier), std::pair(&block.gate1, gate)}) {
-      Gemm g = channel_product(*linear, p.own.rows.bytes(), rows_stride_, end - begin);
-      g.output = Output::gelu, g.gelu = int(block.header.gelu);
-      g.x = to + begin * half_stride_, g.x_stride = half_stride_;
-      kernels_.gemm(g);
-    }
+    kernels_.norm_rows(norm_of(block.norm1, p.image, x, x_stride_, width_, begin, end), normed(begin), rows_stride_);
+    Gemm g = channel_product(block.gate1, normed(begin), rows_stride_, end - begin);
+    g.output = Output::gelu, g.gelu = int(block.header.gelu);
+    g.x = gate + begin * half_stride_, g.x_stride = half_stride_;
+    kernels_.gemm(g);
     statistics(block.norm2, gate, half_stride_, half, p.image, begin, end);
   });
   p.barrier.wait();
@@ -352,6 +361,10 @@ void Network::gated_block(const Block& block, const NormWeights& next, const Pie
     norm.scale = block.norm2.scale.floats() + first;
     norm.shift = block.norm2.shift.floats() + first;
     kernels_.norm_panel(norm, p.own.panel.bytes());
+    Gemm carried = panel_of(channel_product(block.channels1, normed(0), rows_stride_, tokens_), panel, columns);
+    carried.output = Output::gelu, carried.gelu = int(block.header.gelu);
+    carried.x = p.own.carrier.floats(), carried.x_stride = columns;
+    kernels_.gemm(carried);
     Gemm g = token_product(block.tokens1, p.own.panel.bytes(), tokens_);
     if (block.column_scale.size()) {
       g.form = Form::rows_columns;
@@ -359,7 +372,7 @@ void Network::gated_block(const Block& block, const NormWeights& next, const Pie
       g.out_scale = block.header.gate_scale, g.out_shift = block.header.gate_shift;
     }
     g.output = Output::rows;
-    g.gate = carrier + first, g.gate_stride = half_stride_;
+    g.gate = p.own.carrier.floats(), g.gate_stride = columns;
     g.out = p.image.gated.bytes() + first * bytes_of(kernels_.row), g.out_stride = gated_stride_;
     kernels_.gemm(g);
   }
