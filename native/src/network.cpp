@@ -276,10 +276,13 @@ void Network::embed(const uint8_t* image, const Piece& p) const {
   const int run = patch_width * 3, bytes = bytes_of(kernels_.row);
   const int64_t line = int64_t(header_.image_width) * 3;
   each_row_block(p, [&](int begin, int end) {
-    for (int t = begin; t < end; ++t)
+    for (int first = begin, last; first < end; first = last) {  // line by line, as the image lies
+      last = std::min(end, (first / across + 1) * across);
       for (int y = 0; y < patch_height; ++y)
-        kernels_.bytes(image + (int64_t(t / across) * patch_height + y) * line + int64_t(t % across) * run, run,
-                       p.own.rows.bytes() + (t - begin) * rows_stride_ + int64_t(y) * run * bytes);
+        for (int t = first; t < last; ++t)
+          kernels_.bytes(image + (int64_t(t / across) * patch_height + y) * line + int64_t(t % across) * run, run,
+                         p.own.rows.bytes() + (t - begin) * rows_stride_ + int64_t(y) * run * bytes);
+    }
     Gemm g = channel_product(stem_, p.own.rows.bytes(), rows_stride_, end - begin);
     g.x = p.image.x.floats() + begin * x_stride_, g.x_stride = x_stride_;
     kernels_.gemm(g);
