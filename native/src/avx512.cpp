@@ -62,10 +62,8 @@ INLINE F piece_of(const float* table, __m512i index) {
 }
 INLINE F gelu_by_pieces(F x, const float (*table)[32]) {
   constexpr float shift = 3 << 20;
-  const F nearest = vmin(vmax(x + set1(shift), set1(shift - 4)), set1(shift + 3.75f));
-  const F t = x - (nearest - set1(shift));
-  const __m512i index = _mm512_castps_si512(nearest);
-  return fma(fma(piece_of(table[2], index), t, piece_of(table[1], index)), t, piece_of(table[0], index));
+  const __m512i index = _mm512_castps_si512(vmin(vmax(x + set1(shift), set1(shift - 4)), set1(shift + 3.75f)));
+  return fma(fma(piece_of(table[2], index), x, piece_of(table[1], index)), x, piece_of(table[0], index));
 }
 #endif
 

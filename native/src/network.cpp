@@ -100,7 +100,7 @@ Network::Block Network::read_block(Reader& reader, const BlockHeader& h) {
   } else {
     block.tokens1 = reader.rows(over_tokens, tokens_, tokens_, zero[0], false);
     block.column_scale = reader.floats(width, padded_width_);
-    block.shift = reader.floats(width, padded_width_, tokens);
+    block.shift = reader.float_panels(width, columns_, tokens);
     multiply_adds_ += tokens * tokens * width;
   }
   block.norm2 = read_norm(reader, h.norm2, h.epsilon2, width);
@@ -134,7 +134,8 @@ void Network::plan(int threads) {
     const int64_t tiles = kHiddenBytes / std::max<int64_t>(kind.hidden_stride * kernels.rows, 1);
     kind.most_rows = int(std::min<int64_t>(tokens_, std::clamp<int64_t>(tiles, 2, 16) * kernels.rows));
     const int64_t panel_bytes = int64_t(columns_) * bytes_of(kernels.panel);
-    rows = std::max(rows, kind.most_rows * kind.rows_stride);
+    // gMLP keeps those of the whole image.
+    rows = std::max(rows, (its_half ? tokens_ : kind.most_rows) * kind.rows_stride);
     hidden = std::max(hidden, kind.most_rows * kind.hidden_stride);
     panel = std::max(panel, round_up(tokens_, group) * panel_bytes);
     panel_hidden = std::max(panel_hidden, round_up(its_token_hidden, group) * panel_bytes);
@@ -155,7 +156,7 @@ void Network::plan(int threads) {
     w.panel = arena_.take(panel);
     w.panel_hidden = arena_.take(panel_hidden);
     if (most_half) {
-      w.carrier = arena_.take(tokens_ * half_stride_ * 4);
+      w.carrier = arena_.take(int64_t(tokens_) * columns_ * 4);
       w.gate = arena_.take(tokens_ * half_stride_ * 4);
       w.gated = arena_.take(gated);
     }
@@ -266,6 +267,15 @@ Gemm channel_product(const Linear& linear, const void* rows, int64_t stride, int
   return g;
 }
 
+// The part of a product over channels that gives one panel of its outputs.
+Gemm panel_of(Gemm g, int panel, int columns) {
+  g.b = static_cast<const char*>(g.b) + panel * g.panel_stride, g.panels = 1;
+  const int64_t first = int64_t(panel) * columns;
+  g.column_start = static_cast<const char*>(g.column_start) + first * 4;
+  if (g.form == Form::columns) g.column_scale += first, g.column_shift += first;
+  return g;
+}
+
 // A product over tokens for one panel of channels.
 Gemm token_product(const Linear& linear, const void* panel, int rows) {
   Gemm g{};
@@ -290,14 +300,16 @@ void Network::embed(const uint8_t* image, const Piece& p) const {
   const int64_t line = int64_t(header_.image_width) * 3, stride = stem_kind_->rows_stride;
   const int64_t rest = (round_up(pixels, kernels.group) - pixels) * bytes;  // what the last group has too many
   each_row_block(*stem_kind_, p, [&](int begin, int end) {
-    for (int t = begin; t < end; ++t) {
-      char* row = p.own.rows.bytes() + (t - begin) * stride;
+    for (int first = begin, last; first < end; first = last) {  // line by line, as the image lies
+      last = std::min(end, (first / across + 1) * across);
       for (int y = 0; y < patch_height; ++y)
-        kernels.bytes(image + (int64_t(t / across) * patch_height + y) * line + int64_t(t % across) * run, run,
-                      row + int64_t(y) * run * bytes);
-      // Its weights are 0, but what a layer of another precision left there need not be a number.
-      std::memset(row + int64_t(pixels) * bytes, 0, rest);
+        for (int t = first; t < last; ++t)
+          kernels.bytes(image + (int64_t(t / across) * patch_height + y) * line + int64_t(t % across) * run, run,
+                        p.own.rows.bytes() + (t - begin) * stride + int64_t(y) * run * bytes);
     }
+    // Their weights are 0, but what a layer of another precision left there need not be a number.
+    for (int t = begin; t < end; ++t)
+      std::memset(p.own.rows.bytes() + (t - begin) * stride + int64_t(pixels) * bytes, 0, rest);
     Gemm g = channel_product(stem_, p.own.rows.bytes(), stride, end - begin);
     g.x = p.image.x.floats() + begin * x_stride_, g.x_stride = x_stride_;
     kernels.gemm(g);
@@ -330,7 +342,7 @@ void Network::mix_tokens(const Block& block, const Piece& p) const {
       last = token_product(block.tokens1, p.own.panel.bytes(), tokens_);
       last.form = Form::table;
       last.column_scale = block.column_scale.floats() + first;
-      last.shift = block.shift.floats() + first, last.shift_stride = padded_width_;
+      last.shift = block.shift.floats() + first * tokens_, last.shift_stride = columns_;
     }
     last.output = Output::add;
     last.x = p.image.x.floats() + first, last.x_stride = x_stride_;
@@ -359,21 +371,21 @@ void Network::mix_channels(const Block& block, const NormWeights& next, const Pi
   });
 }
 
-// gMLP: channels out to both halves, the gate over tokens, channels back.
+// gMLP: channels out to the half that becomes the gate; for a panel at a time the gate over tokens and channels out to
+// the half that it gates, which no memory far away ever holds; channels back.
 void Network::gated_block(const Block& block, const NormWeights& next, const Piece& p) const {
   const Kind& kind = *block.over_channels;
   const Kernels& kernels = *kind.kernels;
   const int half = int(block.header.channel_hidden / 2), panels = int(round_up(half, columns_)) / columns_;
-  float *x = p.image.x.floats(), *carrier = p.image.carrier.floats(), *gate = p.image.gate.floats();
+  float *x = p.image.x.floats(), *gate = p.image.gate.floats();
+  const auto normed = [&](int token) { return p.image.rows.bytes() + token * kind.rows_stride; };
   each_row_block(kind, p, [&](int begin, int end) {
-    kernels.norm_rows(norm_of(block.norm1, p.image, x, x_stride_, width_, begin, end), p.own.rows.bytes(),
+    kernels.norm_rows(norm_of(block.norm1, p.image, x, x_stride_, width_, begin, end), normed(begin),
                       kind.rows_stride);
-    for (const auto& [linear, to] : {std::pair(&block.channels1, carrier), std::pair(&block.gate1, gate)}) {
-      Gemm g = channel_product(*linear, p.own.rows.bytes(), kind.rows_stride, end - begin);
-      g.output = Output::gelu, g.gelu = int(block.header.gelu);
-      g.x = to + begin * half_stride_, g.x_stride = half_stride_;
-      kernels.gemm(g);
-    }
+    Gemm g = channel_product(block.gate1, normed(begin), kind.rows_stride, end - begin);
+    g.output = Output::gelu, g.gelu = int(block.header.gelu);
+    g.x = gate + begin * half_stride_, g.x_stride = half_stride_;
+    kernels.gemm(g);
     statistics(block.norm2, gate, half_stride_, half, p.image, begin, end);
   });
   p.barrier.wait();
@@ -384,6 +396,10 @@ void Network::gated_block(const Block& block, const NormWeights& next, const Pie
     norm.scale = block.norm2.scale.floats() + first;
     norm.shift = block.norm2.shift.floats() + first;
     kernels.norm_panel(norm, p.own.panel.bytes());
+    Gemm carried = panel_of(channel_product(block.channels1, normed(0), kind.rows_stride, tokens_), panel, columns_);
+    carried.output = Output::gelu, carried.gelu = int(block.header.gelu);
+    carried.x = p.own.carrier.floats(), carried.x_stride = columns_;
+    kernels.gemm(carried);
     Gemm g = token_product(block.tokens1, p.own.panel.bytes(), tokens_);
     if (block.column_scale.size()) {
       g.form = Form::rows_columns;
@@ -391,7 +407,7 @@ void Network::gated_block(const Block& block, const NormWeights& next, const Pie
       g.out_scale = block.header.gate_scale, g.out_shift = block.header.gate_shift;
     }
     g.output = Output::rows;
-    g.gate = carrier + first, g.gate_stride = half_stride_;
+    g.gate = p.own.carrier.floats(), g.gate_stride = columns_;
     g.out = p.image.gated.bytes() + first * bytes_of(kernels.row), g.out_stride = kind.gated_stride;
     kernels.gemm(g);
   }

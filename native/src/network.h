@@ -48,12 +48,13 @@ class Network {
     NormWeights norm1, norm2;
     Linear tokens1, tokens2;  // mixer; ResMLP and gMLP's gate: the first only
     Buffer column_scale, shift, tokens_table, channels_table;
-    Linear channels1, gate1, channels2;  // gate1: the second half of gMLP's first layer
+    Linear channels1, gate1, channels2;  // gate1: the half of gMLP's first layer that becomes the gate
   };
   struct Workspace {  // of one thread
     Buffer x, mean, rstd;                            // of the image that it works on
-    Buffer carrier, gate, gated;                     // gMLP
+    Buffer gate, gated;                              // gMLP
     Buffer rows, hidden, panel, panel_hidden;        // of the piece under way
+    Buffer carrier;                                  // gMLP: a panel of what the gate multiplies, as floats
   };
   struct Piece {  // thread `thread` of `threads` that share the image in `image`
     int thread, threads;

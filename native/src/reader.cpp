@@ -93,6 +93,17 @@ Buffer Reader::floats(int64_t count, int64_t padded, int64_t rows) {
   return result;
 }
 
+Buffer Reader::float_panels(int64_t count, int64_t columns, int64_t rows) {
+  const TensorEntry entry = next(uint64_t(count) * rows * 4);
+  Buffer result = arena_.take(round_up(count, columns) * rows * 4);
+  std::vector<float> row(count);
+  for (int64_t r = 0; r < rows; ++r) {
+    source_.read(entry.offset + r * count * 4, row.data(), count * 4);
+    for (int64_t c = 0; c < count; ++c) result.floats()[(c / columns * rows + r) * columns + c % columns] = row[c];
+  }
+  return result;
+}
+
 Buffer Reader::table() {
   const TensorEntry entry = next(256);
   Buffer result = arena_.take(256);

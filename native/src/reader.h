@@ -31,6 +31,8 @@ class Reader {
 
   // The next tensor, `rows` times `count` floats, each row padded with zeros to `padded`.
   Buffer floats(int64_t count, int64_t padded, int64_t rows = 1);
+  // The same, by panels of `columns` numbers of each row: a panel is one piece of memory.
+  Buffer float_panels(int64_t count, int64_t columns, int64_t rows);
   // The next 256 bytes.
   Buffer table();
   // The next tensors: weights [outputs][inputs], in int8 scale [outputs], then bias or shift [outputs].

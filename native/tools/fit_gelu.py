@@ -5,7 +5,7 @@ GELU(x) = x (1/2 + g(x)) with g odd: g(x) = x q(y), y = 2x²/c² - 1, |x| cut to
 Lawson's weights). The degrees are the smallest at which the rest is below the rounding of the result.
 
 For instruction sets that look up 32 floats in registers: GELU in pieces, 1/4 wide, around -4, -3.75 … 3.75, each
-a + b t + c t² with t the distance from the middle of the piece, fitted at Chebyshev's points. The first piece is 0 and
+a + b x + c x², fitted at Chebyshev's points. The first piece is 0 and
 goes on to the left, the last is x and goes on to the right, less half of what is cut off: GELU is off by at most 2.7e-4
 there, and by 1e-4 between.
 """
@@ -40,9 +40,9 @@ def pieces(g) -> np.ndarray:
     table = np.zeros((3, 32))
     for step in range(-15, 15):
         x = step / 4 + t
-        table[:, step % 32] = np.linalg.solve(np.vander(t, 3, increasing=True), x / 2 + x * g(x))
+        table[:, step % 32] = np.linalg.solve(np.vander(x, 3, increasing=True), x / 2 + x * g(x))
     cut = 29 / 8 - 29 / 8 * (0.5 + g(29 / 8))  # of x, where the last piece begins
-    table[:, 15] = 15 / 4 - cut / 2, 1, 0
+    table[:, 15] = -cut / 2, 1, 0
     return table
 
 
