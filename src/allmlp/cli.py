@@ -219,6 +219,8 @@ def parser() -> Parser:
     export.add_argument("--migrate", type=float, metavar="ALPHA",
                         help="our int8: how far scales move from channels into weights, 0 to 1 (default: 0.5)")
     export.add_argument("--sensitivity", action="store_true", help="what our int8 costs each layer alone")
+    export.add_argument("--float-layers", nargs="+", metavar="LAYER",
+                        help="our int8: leave these in float, e.g. stem blocks.3 'blocks.*.tokens'")
     export.add_argument("--output", metavar="DIR", help="(default: exports/NAME-RUNTIME-PRECISION)")
     export.add_argument("--overwrite", action="store_true", help="replace an export in --output")
     export.add_argument("--threads", type=positive, help="CPU threads to compare with (default: all)")

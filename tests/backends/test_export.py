@@ -73,7 +73,7 @@ def test_an_export_that_answers_otherwise_is_not_kept(tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
-def test_blocks_that_int8_hurts_too_much_go_back_to_float(tmp_path: Path):
+def test_layers_that_int8_hurts_too_much_go_back_to_float(tmp_path: Path):
     model = network(depth=4)
     with torch.no_grad():  # hidden units far outside the others' range take their precision
         model.blocks[2].get_parameter("mlp_channels.fc1.bias")[:8] = 1000
@@ -83,7 +83,7 @@ def test_blocks_that_int8_hurts_too_much_go_back_to_float(tmp_path: Path):
                     evidence(model, 200, labels=True))
     assert done.tried[0][0] == 0
     assert any("points of accuracy, more than the 5" in failure for failure in done.tried[0][1])
-    assert done.manifest.float_blocks == (2,)
+    assert done.manifest.float_layers == {"blocks.2.channels": "fp32"}
     found = done.manifest.verification
     assert found is not None
     assert found.accuracy_drop is not None

@@ -39,6 +39,15 @@ def test_a_manifest_comes_back_as_it_was_written(folder: Path):
     manifests.check_files(folder, manifest, "model.onnx")
 
 
+def test_blocks_in_float_of_older_manifests_are_their_layers(folder: Path):
+    fields = json.loads((folder / "manifest.json").read_text())
+    del fields["float_layers"]
+    assert Manifest.from_json(json.dumps(fields | {"float_blocks": []})) == manifests.read(folder)
+    assert Manifest.from_json(json.dumps(fields | {"float_blocks": [2]})).float_layers == {"blocks.2": "fp32"}
+    with pytest.raises(BadSetting, match="numbers of blocks"):
+        Manifest.from_json(json.dumps(fields | {"float_blocks": {"a": 1}}))
+
+
 DIGEST = {"bytes": 8, "sha256": "0" * 64}
 
 

@@ -105,7 +105,7 @@ def test_layers_left_in_float_are_those_of_the_reference(name: str, layers: list
     exact = reference.logits(mixed, images, STORED[precision])
     errors = {level: error(native.load(tmp_path / "m", 1, level)(images), exact) for level in LEVELS}
     assert errors["scalar"] < 1e-5  # it sums in the reference's order: every byte is the same
-    assert max(errors.values()) < 5e-3  # the others' float sums come in another order, and seldom a byte falls otherwise
+    assert max(errors.values()) < 5e-3  # others add floats in another order, and seldom a byte falls otherwise
     assert error(reference.logits(int8, images), exact) > 1e-3  # else these layers might as well be int8
 
 
@@ -129,7 +129,8 @@ def test_grey_networks_see_the_luma_of_colours(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name,precision,float_layers", [
-    *(("mixer", precision, {}) for precision in native.PRECISIONS), ("gmlp", "int8", {"stem": "bf16", "blocks.0": "fp32"}),
+    *(("mixer", precision, {}) for precision in native.PRECISIONS),
+    ("gmlp", "int8", {"stem": "bf16", "blocks.0": "fp32"}),
     ("mixer", "int8", {"blocks.0.tokens": "bf16", "blocks.1.channels": "bf16", "blocks.0.channels": "fp32"}),
 ])  # fmt: skip
 def test_logits_do_not_depend_on_threads_or_on_the_other_images(name: str, precision: native.Precision,

@@ -39,7 +39,7 @@ class Backend:
 
     `path` is `file` in the exported folder. `limits`: the precisions it has, each with the largest rms error of logits,
     over their standard deviation, that `export` lets pass. `quantisers`: who can choose the scales of int8, the first
-    by default. `packages`: what running it takes.
+    by default; our own can leave layers in float. `packages`: what running it takes.
     """
 
     module: str
@@ -47,7 +47,6 @@ class Backend:
     limits: Mapping[str, float]
     quantisers: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
-    mixes: bool = False  # whether int8 can leave blocks in float
 
     def load_module(self) -> Any:
         return importlib.import_module(f"allmlp.backends.{self.module}")
@@ -60,7 +59,7 @@ TIMM = {"fp32": 5e-3}  # has one flavour of GELU
 
 BACKENDS: dict[str, Backend] = {
     "native": Backend("native", "model.allmlp", FP32 | BF16 | INT8, ("ours",), ("allmlp_native",)),
-    "onnx": Backend("onnx", "model.onnx", FP32 | INT8, ("ours", "ort"), ("onnxruntime",), mixes=True),
+    "onnx": Backend("onnx", "model.onnx", FP32 | INT8, ("ours", "ort"), ("onnxruntime",)),
     "openvino": Backend("openvino", "model.xml", FP32 | BF16 | INT8, ("nncf",), ("openvino",)),
     "executorch": Backend("executorch", "model.pte", XNNPACK | INT8, ("xnnpack",), ("executorch", "torch")),
     "pt2": Backend("pt2", "model.pt2", FP32 | BF16, (), ("torch",)),

@@ -44,7 +44,8 @@ def export_auto(model: Model, folder: str | os.PathLike, wish: Wish, evidence: E
             places.append(target.with_name(f".{target.name}.{precision}.{secrets.token_hex(4)}.tmp"))
             ours = precision == "int8" and wish.quantiser in (None, "ours")
             asked = replace(wish, precision=precision, quantiser=wish.quantiser if precision == "int8" else None,
-                            choices=wish.choices if ours else None, sensitivity=wish.sensitivity and ours)
+                            choices=wish.choices if ours else None, sensitivity=wish.sensitivity and ours,
+                            float_layers=wish.float_layers if ours else ())
             made = export(model, places[-1], asked, evidence, calibration if precision == "int8" else None, origin)
             found = made.manifest.verification
             assert found is not None

@@ -4,8 +4,9 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from allmlp.errors import BadSetting, CannotWrite
 from allmlp.models.model import Model
 from allmlp.quantize.calibrate import BEST, Choices
 from allmlp.quantize.layer_cost import LayerCost
+from allmlp.quantize.layers import all_layers, chosen
 
 COST_IMAGES = 32  # of the calibration images, for what int8 costs each layer
 
@@ -29,7 +31,8 @@ COST_IMAGES = 32  # of the calibration images, for what int8 costs each layer
 class Wish:
     """What is asked for. `quantiser`: None for the backend's first. `max_drop`: of accuracy, in points; with it, int8
     and bf16 have to be no slower than the same backend in fp32 too. `choices`: how our int8 finds its ranges (None: as
-    it is best). `sensitivity`: find out what our int8 costs each layer."""
+    it is best). `sensitivity`: find out what our int8 costs each layer. `float_layers`: those that our int8 leaves in
+    float, by name, block or pattern (`quantize.layers`)."""
 
     backend: str
     precision: Precision = "fp32"
@@ -38,6 +41,7 @@ class Wish:
     threads: int | None = None
     choices: Choices | None = None
     sensitivity: bool = False
+    float_layers: tuple[str, ...] = ()
 
     def checked(self) -> tuple[Backend, str | None]:
         """The backend and who quantises. Raises `BadSetting`, and `MissingPackage` for what running it needs."""
@@ -51,9 +55,9 @@ class Wish:
             raise BadSetting(f"quantiser {self.quantiser!r}: for {self.backend} in {self.precision}; accepted with "
                              f"--precision int8: {accepted}")
         quantiser = (self.quantiser or backend.quantisers[0]) if self.precision == "int8" else None
-        if quantiser != "ours" and (self.choices is not None or self.sensitivity):
-            raise BadSetting(f"calibration, migrate and sensitivity are about our own int8, not {self.backend} "
-                             f"{quantiser or self.precision}; use --to native or onnx, --precision int8")
+        if quantiser != "ours" and (self.choices is not None or self.sensitivity or self.float_layers):
+            raise BadSetting(f"calibration, migrate, sensitivity and float layers are about our own int8, not "
+                             f"{self.backend} {quantiser or self.precision}; use --to native or onnx, --precision int8")
         need(*backend.packages)
         return backend, quantiser
 
@@ -62,7 +66,7 @@ class Wish:
 class Exported:
     """`manifest.verification` says how it went; `folder` is None where it did not pass and so was not kept.
 
-    `notes`: what a person should know, one line each. `tried`: (blocks left in float, failures) of earlier attempts."""
+    `notes`: what a person should know, one line each. `tried`: (layers left in float, failures) of earlier attempts."""
 
     manifest: Manifest
     folder: Path | None
@@ -75,8 +79,8 @@ def export(model: Model, folder: str | os.PathLike, wish: Wish, evidence: Eviden
            overwrite: bool = False) -> Exported:
     """Export `model` and verify it on `evidence`. `calibration`: for int8, training images of the network's size.
 
-    Where `max_drop` is exceeded, and the backend can mix, the blocks that int8 hurts most go back to float, twice as
-    many in each attempt. Raises `BadSetting`, `BadCheckpoint`, `MissingPackage`, `CannotWrite`.
+    Where our int8 exceeds `max_drop`, the layers that it hurts most go back to float, twice as many in each attempt,
+    until it does not, or is slower than fp32. Raises `BadSetting`, `BadCheckpoint`, `MissingPackage`, `CannotWrite`.
     """
     from allmlp.backends.graph import check_exportable
 
@@ -90,40 +94,36 @@ def export(model: Model, folder: str | os.PathLike, wish: Wish, evidence: Eviden
     check_place(target, overwrite)
     tried: list[tuple[int, tuple[str, ...]]] = []
     manifest, notes = None, ()
-    costs: tuple[LayerCost, ...] = ()
-    if quantiser == "ours" and (wish.sensitivity or (backend.mixes and wish.max_drop is not None)):
-        from allmlp.quantize.network import quantise
-        from allmlp.quantize.sensitivity import sensitivity
-
-        assert calibration is not None
-        costs = sensitivity(quantise(model, calibration, wish.choices or BEST), calibration[:COST_IMAGES])
+    asked = _asked_layers(model, wish)
+    costs = cache(lambda: _costs(model, calibration, wish))  # only where it is needed
     with tempfile.TemporaryDirectory() as beside:
         fp32 = None
         if wish.max_drop is not None and wish.precision != "fp32":
             fp32 = Path(beside, "fp32")
             _write(model, fp32, backend, Wish(wish.backend), None, None, (), origin)
-        for blocks in _attempts(model.config.depth, backend.mixes and wish.max_drop is not None, costs):
+        for layers in _attempts(asked, costs):
             made = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
             try:
-                manifest, notes = _write(model, made, backend, wish, quantiser, calibration, blocks, origin)
+                manifest, notes = _write(model, made, backend, wish, quantiser, calibration, layers, origin)
                 found = verify(made, evidence, backend.limits[wish.precision], threads=wish.threads,
                                max_drop=wish.max_drop, fp32=fp32)
-                manifest = manifest.with_(verification=found, sensitivity=costs)
+                manifest = manifest.with_(verification=found, sensitivity=costs() if wish.sensitivity or tried else ())
                 if found.passed:
                     manifests.write(made, manifest)
                     put(made, target)
                     return Exported(manifest, target, notes, tuple(tried))
-                tried.append((len(blocks), found.failures))
+                tried.append((len(layers), found.failures))
             finally:
                 shutil.rmtree(made, ignore_errors=True)
-            if found.rms_error <= found.limit and (found.accuracy_drop or 0) <= (wish.max_drop or 0):
-                break  # it is slower, and blocks in float would not help
+            precise = found.rms_error <= found.limit and (found.accuracy_drop or 0) <= (wish.max_drop or 0)
+            if quantiser != "ours" or wish.max_drop is None or precise:
+                break  # where it is precise and slower, more layers in float would not help
     assert manifest is not None
     assert manifest.verification is not None
-    if wish.precision == "int8" and not backend.mixes and (manifest.verification.accuracy_drop or 0) > (
+    if wish.precision == "int8" and quantiser != "ours" and (manifest.verification.accuracy_drop or 0) > (
             wish.max_drop or 0):
-        notes = (*notes, f"{wish.backend} has int8 for all blocks or none; --to onnx can leave those that it hurts "
-                         "most in float")
+        notes = (*notes, f"{quantiser} has int8 for all layers or none; our own, --to native or onnx, can leave those "
+                         "that it hurts most in float")
     return Exported(manifest, None, notes, tuple(tried[:-1]))
 
 
@@ -136,26 +136,27 @@ def unverified(model: Model, folder: str | os.PathLike, wish: Wish, calibration:
 
     backend, quantiser = wish.checked()
     check_exportable(model, wish.backend, wish.precision)
-    return _write(model, Path(folder), backend, wish, quantiser, calibration, (), None)[1]
+    return _write(model, Path(folder), backend, wish, quantiser, calibration, _asked_layers(model, wish), None)[1]
 
 
 def _write(model: Model, folder: Path, backend: Backend, wish: Wish, quantiser: str | None,
-           calibration: np.ndarray | None, blocks: Sequence[int], origin: Mapping[str, Any] | None
+           calibration: np.ndarray | None, layers: Sequence[str], origin: Mapping[str, Any] | None
            ) -> tuple[Manifest, tuple[str, ...]]:
     """The folder, not yet verified, and remarks."""
     try:
         folder.mkdir(parents=True)
     except OSError as error:
         raise CannotWrite(f"{folder.parent}: no folder can be made here: {error.strerror}") from None
-    more: dict[str, Any] = {"float_blocks": blocks} if blocks else {}
-    choices = None
+    more: dict[str, Any] = {}
+    choices, floats = None, dict[str, Precision]()
     if quantiser == "ours":
+        floats = more["float_layers"] = _floats(model, backend, calibration, layers)
         choices = more["choices"] = wish.choices or BEST
     notes = backend.load_module().export(model, folder / backend.file, wish.precision, calibration=calibration,
                                          quantiser=quantiser, **more)
     packages = ("torch", "numpy", *backend.packages)
     manifest = Manifest(
-        backend=wish.backend, precision=wish.precision, quantiser=quantiser, float_blocks=tuple(blocks),
+        backend=wish.backend, precision=wish.precision, quantiser=quantiser, float_layers=floats,
         calibration=choices and choices.calibration, migrate=choices and choices.migrate,
         preprocess=model.preprocess, num_classes=model.num_classes, classes=model.classes, output=model.output,
         other_sizes=None if model.config.segment is None else model.config.segment.other_sizes,
@@ -166,17 +167,47 @@ def _write(model: Model, folder: Path, backend: Backend, wish: Wish, quantiser: 
     return manifest, tuple(notes or ())
 
 
-def _attempts(depth: int, mixes: bool, costs: tuple[LayerCost, ...]) -> Iterator[tuple[int, ...]]:
-    """Which blocks to leave in float: none, then the most sensitive one, two, four, …, as long as some are int8."""
-    yield ()
-    if not mixes or not costs:
-        return
-    from allmlp.quantize.sensitivity import worst_blocks
+def _asked_layers(model: Model, wish: Wish) -> tuple[str, ...]:
+    """The names of `wish.float_layers`. Raises `BadSetting`."""
+    names = all_layers([layer.kind == "gmlp" for layer in model.config.layers])
+    asked = chosen(wish.float_layers, names)
+    if len(asked) == len(names):
+        raise BadSetting(f"float layers {' '.join(wish.float_layers)}: that is every layer, and none would be int8; "
+                         "leave some out, or use --precision bf16 or fp32")
+    return asked
 
-    worst_first, count = worst_blocks(costs), 1
-    while count < depth:
-        yield tuple(sorted(worst_first[:count]))
+
+def _costs(model: Model, calibration: np.ndarray | None, wish: Wish) -> tuple[LayerCost, ...]:
+    from allmlp.quantize.network import quantise
+    from allmlp.quantize.sensitivity import sensitivity
+
+    assert calibration is not None
+    return sensitivity(quantise(model, calibration, wish.choices or BEST), calibration[:COST_IMAGES])
+
+
+def _attempts(asked: tuple[str, ...], costs: Callable[[], tuple[LayerCost, ...]]) -> Iterator[tuple[str, ...]]:
+    """Which layers to leave in float: those `asked` for, then with the most sensitive of the others, with two, four, …,
+    as long as some are int8."""
+    yield asked
+    from allmlp.quantize.sensitivity import worst_layers
+
+    others, count = [layer for layer in worst_layers(costs()) if layer not in asked], 1
+    while count < len(others):
+        yield (*asked, *others[:count])
         count *= 2
+
+
+def _floats(model: Model, backend: Backend, calibration: np.ndarray | None, layers: Sequence[str]
+            ) -> dict[str, Precision]:
+    """What each of `layers` runs in: bf16, where the backend has that and it is precise enough there, else fp32."""
+    if not layers or "bf16" not in backend.limits:
+        return dict.fromkeys(layers, "fp32")
+    from allmlp.quantize.parts import take_apart
+    from allmlp.quantize.sensitivity import precise_in_bf16
+
+    assert calibration is not None
+    precise = precise_in_bf16(take_apart(model), calibration[:COST_IMAGES], layers)
+    return {layer: "bf16" if layer in precise else "fp32" for layer in layers}
 
 
 def check_place(target: Path, overwrite: bool) -> None:

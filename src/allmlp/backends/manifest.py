@@ -69,9 +69,10 @@ class Verification(Value):
 
 class Manifest(Value):
     """`backend`: a name of `backends.BACKENDS`. `quantiser`: who chose the scales of int8. `calibration`, `migrate`:
-    how, where that is our own. `sensitivity`: what int8 costs each layer, where that was asked for. `float_blocks`:
-    blocks that int8 hurt too much, and which stayed in float. `chosen`: with precision `auto`, what was chosen and why,
-    a line for each precision. `origin`: plain values, such as the digest of the checkpoint."""
+    how, where that is our own. `sensitivity`: what int8 costs each layer, where that was asked for. `float_layers`:
+    layers that stayed in float, because that was asked for or int8 hurt them too much, and in which. `chosen`: with
+    precision `auto`, what was chosen and why, a line for each precision. `origin`: plain values, such as the digest of
+    the checkpoint."""
 
     format: Literal[1] = 1
     backend: str
@@ -80,7 +81,7 @@ class Manifest(Value):
     calibration: str | None = None
     migrate: float | None = None
     sensitivity: tuple[LayerCost, ...] = ()
-    float_blocks: tuple[int, ...] = ()
+    float_layers: dict[str, Precision] = pydantic.Field(default_factory=dict)
     chosen: tuple[str, ...] = ()
     preprocess: Preprocess
     num_classes: int = pydantic.Field(ge=1, le=MAX_CLASSES)
@@ -92,6 +93,17 @@ class Manifest(Value):
     versions: dict[str, str] = pydantic.Field(default_factory=dict)
     files: dict[str, FileDigest] = pydantic.Field(default_factory=dict)
     verification: Verification | None = None
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _layers_for_blocks(cls, fields: Any) -> Any:
+        """Manifests used to name whole blocks, by number."""
+        if not isinstance(fields, dict) or "float_blocks" not in fields:
+            return fields
+        blocks, rest = fields["float_blocks"], {name: fields[name] for name in fields if name != "float_blocks"}
+        if not isinstance(blocks, list | tuple) or not all(type(number) is int for number in blocks):
+            raise ValueError("float_blocks are numbers of blocks")
+        return {"float_layers": {f"blocks.{number}": "fp32" for number in blocks}, **rest}
 
     @pydantic.model_validator(mode="after")
     def _one_name_per_class(self) -> "Manifest":

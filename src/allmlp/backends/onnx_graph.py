@@ -47,8 +47,8 @@ class Graph:
 
 
 def write_graph(parts: Parts, stem: Int8Linear | Linear, halves: Sequence[tuple[Half, Half]]) -> Any:
-    """The model: uint8 `images` (N, H, W, 3) to float32 `logits` (N, K). `stem`, and of each block what mixes tokens and
-    what mixes channels (of gMLP the same twice), are in int8 or in float: `Int8Network` has them."""
+    """The model: uint8 `images` (N, H, W, 3) to float32 `logits` (N, K). `stem`, and of each block what mixes tokens
+    and what mixes channels (of gMLP the same twice), are in int8 or in float: `Int8Network` has them."""
     graph = Graph()
     (height, width), (rows, columns) = parts.image_size, parts.patch_size
     grid = np.array([-1, height // rows, rows, width // columns, columns * 3])

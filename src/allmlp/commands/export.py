@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
         raise BadSetting("precision 'auto' takes the fastest within an accuracy budget; give --max-drop POINTS")
     int8 = options.precision == "int8" or (auto and "int8" in find_backend(backend).limits)
     wish = Wish(backend, "int8" if auto and int8 else "fp32" if auto else options.precision, options.quantiser,
-                options.max_drop, options.threads, choices, options.sensitivity)
+                options.max_drop, options.threads, choices, options.sensitivity, tuple(options.float_layers or ()))
     wish.checked()
     model = checkpoint.load_at(options.model, options.image_size)
     check_exportable(model, options.to, options.precision)  # before any image is read
@@ -166,9 +166,10 @@ def lines(done: Exported) -> list[str]:
         text.append("layer                 error of logits   same class     (that layer alone in int8)")
         text += [f"{cost.layer:<20} {100 * cost.rms_error:>14.3f} % {cost.top1_agreement_percent:>10.2f} %"
                  for cost in sorted(manifest.sensitivity, key=lambda cost: -cost.rms_error)]
-    text += [f"{blocks} blocks in float: {'; '.join(failures)}" for blocks, failures in done.tried]
-    if manifest.float_blocks:
-        text.append(f"left in float: blocks {', '.join(map(str, manifest.float_blocks))}")
+    text += [f"{count} layers in float: {'; '.join(failures)}" for count, failures in done.tried]
+    for precision in ("bf16", "fp32"):
+        if left := [layer for layer, its in manifest.float_layers.items() if its == precision]:
+            text.append(f"left in {precision}: {', '.join(left)}")
     text += [f"{kind}: {compared(found)}", timed(found)]
     if done.folder:
         size = sum(file.bytes for file in manifest.files.values())

@@ -1,23 +1,25 @@
 """What int8 costs, layer by layer: one of them in int8, all others in float32, on the same images.
 
-A layer is what the engine runs as one: the stem; a block's token mixing; its channel mixing, both products with the
-GELU between them. A gMLP block is one layer.
+What a layer is, and what it is called, stands in `layers.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import numpy as np
 
 from allmlp.quantize import exact
-from allmlp.quantize.arithmetic import Floats, apply, approximate_sums
+from allmlp.quantize.arithmetic import Floats, apply, approximate_sums, rounded_to_bf16
+from allmlp.quantize.exact import as_float32
 from allmlp.quantize.int8 import Int8GMLP
 from allmlp.quantize.layer_cost import LayerCost
+from allmlp.quantize.layers import STEM, of_block
 from allmlp.quantize.network import Int8Network
-from allmlp.quantize.parts import PIXEL_CENTRE, GMLPParts
+from allmlp.quantize.parts import PIXEL_CENTRE, GMLPParts, Parts
 from allmlp.quantize.reference import gated, mix_channels, mix_tokens
 
 Step = Callable[[Floats], Floats]
+BF16_ERROR = 0.005  # five times what bf16 costs a whole network that has no outliers
 
 
 def sensitivity(int8: Int8Network, images: np.ndarray) -> tuple[LayerCost, ...]:
@@ -26,18 +28,19 @@ def sensitivity(int8: Int8Network, images: np.ndarray) -> tuple[LayerCost, ...]:
     parts = int8.parts
     pixels = parts.rows_of(images)
     steps: list[tuple[str, int | None, Step, Step]] = [
-        ("stem", None, lambda x: exact.linear(x.astype(np.float32) - PIXEL_CENTRE, parts.stem),
+        (STEM, None, lambda x: exact.linear(x.astype(np.float32) - PIXEL_CENTRE, parts.stem),
          partial(apply, layer=int8.stem, sums=approximate_sums))]
     for number, (block, quantised) in enumerate(zip(parts.blocks, int8.blocks, strict=True)):
+        over_tokens, over_channels = of_block(number, isinstance(block, GMLPParts))
         if isinstance(block, GMLPParts):
             assert isinstance(quantised, Int8GMLP)
-            steps.append((f"blocks.{number}", number, partial(exact.gated, block=block),
+            steps.append((over_tokens, number, partial(exact.gated, block=block),
                           partial(gated, block=quantised, sums=approximate_sums)))
         else:
             assert not isinstance(quantised, Int8GMLP)
-            steps.append((f"blocks.{number}.tokens", number, partial(exact.mix_tokens, block=block),
+            steps.append((over_tokens, number, partial(exact.mix_tokens, block=block),
                           partial(mix_tokens, block=quantised, sums=approximate_sums)))
-            steps.append((f"blocks.{number}.channels", number, partial(exact.mix_channels, block=block),
+            steps.append((over_channels, number, partial(exact.mix_channels, block=block),
                           partial(mix_channels, block=quantised, sums=approximate_sums)))
     before: list[np.ndarray] = [pixels]
     for _, _, in_float, _ in steps:
@@ -55,10 +58,38 @@ def sensitivity(int8: Int8Network, images: np.ndarray) -> tuple[LayerCost, ...]:
     return tuple(found)
 
 
-def worst_blocks(costs: tuple[LayerCost, ...]) -> list[int]:
-    """The blocks, from the one that int8 hurts most."""
-    of_block: dict[int, float] = {}
-    for cost in costs:
-        if cost.block is not None:
-            of_block[cost.block] = of_block.get(cost.block, 0.0) + cost.rms_error**2
-    return sorted(of_block, key=lambda block: -of_block[block])
+def worst_layers(costs: tuple[LayerCost, ...]) -> list[str]:
+    """The layers, from the one that int8 hurts most."""
+    return [cost.layer for cost in sorted(costs, key=lambda cost: -cost.rms_error)]
+
+
+def precise_in_bf16(parts: Parts, images: np.ndarray, layers: Iterable[str]) -> set[str]:
+    """Those of `layers` that cost the logits less than `BF16_ERROR` of their deviation, each alone in bf16."""
+    wanted, found = set(layers), set[str]()
+    before, steps = [parts.rows_of(images)], list(_in_float(parts))
+    for _, step in steps:
+        before.append(step(before[-1], as_float32))
+    logits = exact.answer(before[-1], parts)
+    spread = float(logits.std()) or 1.0
+    for number, (name, step) in enumerate(steps):
+        if name not in wanted:
+            continue
+        x = step(before[number], rounded_to_bf16)
+        for _, later in steps[number + 1 :]:
+            x = later(x, as_float32)
+        error = float(np.sqrt(np.square(exact.answer(x, parts) - logits).mean())) / spread
+        if error < BF16_ERROR:
+            found.add(name)
+    return found
+
+
+def _in_float(parts: Parts) -> Iterator[tuple[str, Callable[[Floats, exact.Stored], Floats]]]:
+    """Each layer by name, as a function of what comes in and of how it stores its operands."""
+    yield STEM, lambda x, stored: exact.linear(x.astype(np.float32) - PIXEL_CENTRE, parts.stem, stored)
+    for number, block in enumerate(parts.blocks):
+        over_tokens, over_channels = of_block(number, isinstance(block, GMLPParts))
+        if isinstance(block, GMLPParts):
+            yield over_tokens, lambda x, stored, block=block: exact.gated(x, block, stored)
+        else:
+            yield over_tokens, lambda x, stored, block=block: exact.mix_tokens(x, block, stored)
+            yield over_channels, lambda x, stored, block=block: exact.mix_channels(x, block, stored)
