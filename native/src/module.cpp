@@ -18,6 +18,8 @@ namespace nb = nanobind;
 using namespace nb::literals;
 
 namespace allmlp {
+
+void bind_tanh_gelu(nb::module_& module);  // tanh_gelu_table.cpp
 namespace {
 
 using Images = nb::ndarray<const uint8_t, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
@@ -129,4 +131,5 @@ NB_MODULE(_engine, m) {
     return peak(kernels, threads, seconds, repeats);
   }, "precision"_a, "threads"_a, "level"_a, "seconds"_a, "repeats"_a);
   bind_access(m);
+  bind_tanh_gelu(m);
 }

@@ -12,7 +12,7 @@ LIMIT = 2e-6  # of the largest entry: float32 sums of some hundred products in a
 
 @pytest.fixture
 def amd(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("allmlp.train.products._amd", lambda: True)
+    monkeypatch.setattr("allmlp.models.products.ONEDNN_IS_FASTER", True)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -53,7 +53,7 @@ def test_small_layers_and_other_processors_keep_pytorchs_products(amd: None, mon
     small = create_model("mixer_p2_8", num_classes=10, seed=0)
     through_onednn(small)
     assert not any(isinstance(module, OneDNNLinear) for module in small.modules())
-    monkeypatch.setattr("allmlp.train.products._amd", lambda: False)
+    monkeypatch.setattr("allmlp.models.products.ONEDNN_IS_FASTER", False)
     large = create_model("mixer_t4_32", seed=0)
     through_onednn(large)
     assert not any(isinstance(module, OneDNNLinear) for module in large.modules())

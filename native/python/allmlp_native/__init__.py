@@ -17,7 +17,7 @@ import numpy as np
 from allmlp_native import _engine
 
 __version__ = "0.1.0"
-__all__ = ["BadModel", "Model", "kernels", "peak"]
+__all__ = ["BadModel", "Model", "kernels", "peak", "tanh_gelu", "tanh_gelus"]
 
 BadModel = _engine.BadModel
 
@@ -143,3 +143,20 @@ def kernels() -> list[dict[str, Any]]:
 def peak(precision: str, threads: int = 1, level: str = "auto", seconds: float = 0.02, repeats: int = 5) -> float:
     """Operations per second (two per multiply-add) of multiplications in registers: what can't be exceeded here."""
     return _engine.peak(precision, threads, level, seconds, repeats)
+
+
+def tanh_gelu(x: np.ndarray, to: np.ndarray, of_y: np.ndarray | None = None, threads: int = 1,
+              level: str = "auto") -> None:
+    """Write GELU's tanh form of `x` into `to`; with `of_y`, the gradient of y, that of x.
+
+    Arrays of one size, in order, of float32, or of uint16 with the bits of bfloat16; `to` may be one of the others.
+    The same number gives the same result wherever it stands and however many `threads` share the work; those of the
+    program's OpenMP, where it has GCC's, as PyTorch does. Raises `ValueError` for a level that doesn't run here and
+    for arrays that don't fit, `TypeError` for what is no array in order.
+    """
+    _engine.tanh_gelu(x, of_y, to, threads, level)
+
+
+def tanh_gelus() -> list[dict[str, Any]]:
+    """The levels of `tanh_gelu`, the best first, by precision; "here" says whether this processor can run it."""
+    return _engine.tanh_gelus()

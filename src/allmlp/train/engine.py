@@ -21,6 +21,7 @@ from allmlp.models.model import Model
 from allmlp.recipe import Recipe
 from allmlp.train.distributed import Processes
 from allmlp.train.ema import Ema
+from allmlp.train.gelu import through_engine
 from allmlp.train.memory import keep_freed_memory
 from allmlp.train.products import through_onednn
 
@@ -55,6 +56,7 @@ def distribute(model: Model, ema: Ema | None, engine: Engine, processes: Process
     model.set_grad_checkpointing(engine.activation_checkpointing)
     if next(model.parameters()).device.type == "cpu":
         keep_freed_memory()
+        through_engine(model)
     if engine.sharding == "none":
         through_onednn(model)
     if engine.compile:

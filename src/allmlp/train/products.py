@@ -8,14 +8,14 @@ anyway.
 What is added up is the same, in another order: results differ by float rounding, as between two processors.
 """
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-LEAST_WEIGHTS = 1 << 14  # below so many in a layer, what the call takes is more than what it saves
+from allmlp.models import products
+from allmlp.models.products import LEAST_WEIGHTS, AsLinear, compiled_product, product
 
 
 class _Linear(torch.autograd.Function):
@@ -44,43 +44,26 @@ class _Linear(torch.autograd.Function):
 
 def _product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     if torch.compiler.is_compiling():
-        return _compiled_product(x, weight, bias)
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        return compiled_product(x, weight, bias, "")
+    return product(x, weight, bias)
 
 
-@torch.library.custom_op("allmlp::onednn_linear", mutates_args=())
-def _compiled_product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """The same product as one that the compiler does not look into: it takes oneDNN's for constant weights only."""
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-
-
-@_compiled_product.register_fake
-def _(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    return x.new_empty(*x.shape[:-1], weight.shape[0])
-
-
-class OneDNNLinear(nn.Linear):
+class OneDNNLinear(nn.Linear, AsLinear):
     """`nn.Linear`, whose float32 training steps on the CPU go through oneDNN; all else as ever."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         ours = (torch.is_grad_enabled() and input.dtype == self.weight.dtype == torch.float32
-                and input.device.type == "cpu" and not torch.is_autocast_enabled("cpu"))
+                and input.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+                and not torch.compiler.is_exporting() and not torch.jit.is_tracing())
         return _Linear.apply(input, self.weight, self.bias) if ours else super().forward(input)  # pyright: ignore
 
 
 def through_onednn(network: nn.Module) -> None:
     """Let the linear layers of `network` train through oneDNN, in place, where that is faster; it stays what it was
     to look at, to save and to evaluate."""
-    if not (torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available() and _amd()):
+    if not products.ONEDNN_IS_FASTER:
         return
     for module in network.modules():
         if type(module) is nn.Linear and module.weight.numel() >= LEAST_WEIGHTS:
             module.__class__ = OneDNNLinear
 
-
-def _amd() -> bool:
-    """Whether the processor is one of AMD's, as Linux tells; elsewhere nothing was measured, and nothing changes."""
-    try:
-        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
