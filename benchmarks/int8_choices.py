@@ -19,6 +19,7 @@ import itertools
 import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -38,9 +39,11 @@ from rows import read, write
 
 RESULTS = Path(__file__).parent.parent / "results" / "int8_choices.csv"
 MIGRATE = (0.0, 0.5, 1.0)
-CHOICES = tuple(itertools.starmap(Choices, itertools.product(get_args(Calibration), MIGRATE, (False, True))))
+HEADROOM = (1.0, 1.1, 1.2, 1.3, 1.5)
+GRID = itertools.starmap(Choices, itertools.product(get_args(Calibration), MIGRATE, (False, True)))
+CHOICES = tuple(dict.fromkeys([*GRID, *(replace(BEST, headroom=headroom) for headroom in HEADROOM)]))
 CASE = ("data", "network", "seed", "weights")
-KEY = (*CASE, "calibration", "migrate", "fit")
+KEY = (*CASE, "calibration", "migrate", "fit", "headroom")
 COLUMNS = (*KEY, "rms_error", "largest_error", "images", "processor", "commit", "date", "command")
 
 
@@ -51,7 +54,8 @@ def logits(model: Model, calibration: np.ndarray, choices: Choices, images: np.n
 
 
 def named(choices: Choices) -> dict[str, str]:
-    return {"calibration": choices.calibration, "migrate": f"{choices.migrate:g}", "fit": str(choices.fit)}
+    return {"calibration": choices.calibration, "migrate": f"{choices.migrate:g}", "fit": str(choices.fit),
+            "headroom": f"{choices.headroom:g}"}  # fmt: skip
 
 
 def table(rows: Sequence[Mapping[str, str]]) -> str:
@@ -67,8 +71,8 @@ def table(rows: Sequence[Mapping[str, str]]) -> str:
         return statistics.geometric_mean([error / default[case] for case, error in of.items()
                                           if kind is None or (case[1], case[3]) == kind])
 
-    lines = ["| calibration | migrate | fit | all | smaller in | " + " | ".join(map(", ".join, kinds)) + " |",
-             "|---" * 3 + "|---:" * (2 + len(kinds)) + "|"]
+    lines = [f"| {' | '.join(KEY[len(CASE) :])} | all | smaller in | {' | '.join(map(', '.join, kinds))} |",
+             "|---" * 4 + "|---:" * (2 + len(kinds)) + "|"]
     for choice, of in sorted(errors.items(), key=lambda item: ratio(item[1])):
         smaller = sum(error < default[case] for case, error in of.items())
         lines.append(f"| {' | '.join(choice)} | {ratio(of):.3f} | {smaller} of {len(of)} | "
@@ -105,7 +109,7 @@ def main() -> None:
                              | {"processor": here["processor"], "commit": here["commit"],
                                 "date": datetime.date.today().isoformat(),
                                 "command": "python benchmarks/int8_choices.py"})  # fmt: skip
-                print(*(found[-1][column] for column in COLUMNS[:9]), flush=True)
+                print(*(found[-1][column] for column in COLUMNS[:10]), flush=True)
             new = {tuple(row[column] for column in KEY) for row in found}
             kept = [old for old in read(options.csv) if tuple(old[column] for column in KEY) not in new]
             write(options.csv, COLUMNS, [*kept, *found])

@@ -136,7 +136,7 @@ def test_a_layer_gives_on_average_what_it_gave_before():
 
 def test_ranges_are_those_of_the_activations():
     model, images = network(), pictures(20)
-    ranges = calibrate(model, images, Choices("minmax"))
+    ranges = calibrate(model, images, Choices("minmax", headroom=1))
     folded = fold(model)
     names = ["blocks.1.norm1", "blocks.1.mlp_tokens.fc1", "blocks.1.norm2", "blocks.1.mlp_channels.fc1"]
     with torch.no_grad():
@@ -162,8 +162,19 @@ def test_a_value_seen_once_is_cut_by_percentile_and_by_mse_but_not_by_minmax():
     assert mse[1] < whole[1]
 
 
+def test_channels_of_token_mixing_have_room_for_what_calibration_did_not_see():
+    model, images = network("resmlp"), pictures(200)
+    few, many = (calibrate(model, images[:count], Choices("minmax", headroom=1)) for count in (16, 200))
+    roomy = calibrate(model, images[:16], Choices("minmax", headroom=1.5))
+    assert np.mean(few[0].tokens_in < many[0].tokens_in) > 0.5  # a few images show less than many
+    assert np.mean(roomy[0].tokens_in < many[0].tokens_in) < 0.1
+    assert np.allclose(roomy[0].tokens_in, 1.5 * few[0].tokens_in)
+    assert np.array_equal(roomy[0].channels_in, few[0].channels_in)
+
+
 @pytest.mark.parametrize("wrong,message", [({"calibration": "entropy"}, "accepted: minmax, percentile, mse"),
-                                           ({"migrate": 1.5}, "migrate 1.5; accepted: 0 to 1")])
+                                           ({"migrate": 1.5}, "migrate 1.5; accepted: 0 to 1"),
+                                           ({"headroom": 0.5}, "headroom 0.5; accepted: 1 to 4")])
 def test_choices_that_there_are_not_are_refused(wrong: dict[str, Any], message: str):
     with pytest.raises(BadSetting, match=message):
         Choices(**wrong)

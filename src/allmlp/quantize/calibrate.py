@@ -2,8 +2,9 @@
 
 Three choices of a range: all that was seen (`minmax`); all but a thousandth of a percent at either end (`percentile`),
 so that one odd pixel does not cost all others their precision; or the one that loses least, cutting and rounding taken
-together, over what was seen (`mse`). Which images: from the training split only; the caller chooses, since evaluation
-would otherwise be of images that the network was fitted to.
+together, over what was seen (`mse`). Token mixing has a range for each channel, which is given some room beyond.
+Which images: from the training split only; the caller chooses, since evaluation would otherwise be of images that the
+network was fitted to.
 
 Activations are seen twice: once for their extremes, and once counted in bins between them.
 """
@@ -36,18 +37,22 @@ class Choices:
 
     `migrate`: from 0, channels of one operand keep their own scales' differences, to 1, all have one range and the
     weights behind them the differences. `fit`: round weights for sums of real activations, and let the layers' shifts
-    take back what is lost on average.
+    take back what is lost on average. `headroom`: how many times its range each channel that token mixing sees is
+    given, since so few images show little of a single channel and the next one may go beyond.
     """
 
     calibration: Calibration = "mse"
     migrate: float = 0.5
     fit: bool = True
+    headroom: float = 1.2
 
     def __post_init__(self) -> None:
         if self.calibration not in get_args(Calibration):
             raise BadSetting(f"calibration {self.calibration!r}; accepted: {', '.join(get_args(Calibration))}")
         if not 0 <= self.migrate <= 1:
             raise BadSetting(f"migrate {self.migrate:g}; accepted: 0 to 1")
+        if not 1 <= self.headroom <= 4:
+            raise BadSetting(f"headroom {self.headroom:g}; accepted: 1 to 4")
 
 
 BEST = Choices()  # by results/int8_choices.csv
@@ -108,7 +113,8 @@ def calibrate(model: Model, images: np.ndarray, choices: Choices = BEST) -> tupl
     found: list[dict[str, Any]] = [{"tokens_hidden": (0.0, 0.0)} for _ in folded.blocks]
     for key, (low, high) in ranges.items():
         if key.what in ("zero", "centre"):
-            found[key.block] |= {key.name: (high - low) / 2, key.name.replace("_in", "_centre"): (high + low) / 2}
+            half = (high - low) / 2 * (choices.headroom if key.name == "tokens_in" else 1)
+            found[key.block] |= {key.name: half, key.name.replace("_in", "_centre"): (high + low) / 2}
         else:
             found[key.block][key.name] = (float(low[0]), float(high[0]))
     return tuple(BlockRanges(**ranges_) for ranges_ in found)
