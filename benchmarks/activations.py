@@ -4,8 +4,8 @@
 
 Both run in ONNX Runtime, the engine having the static ones only. Errors as in accuracy_price.py, whose networks these
 are, as trained and with outlier channels planted: of the logits on the test split, root mean square over the deviation
-of PyTorch's. Speeds: mixer_s16_224 with fresh weights, one image, one thread, the two and fp32 asked in turn; median and
-spread (quartiles) of the rounds, and the median ratio to fp32 of the same round.
+of PyTorch's. Speeds: mixer_s16_224 with fresh weights, one image, one thread, the two and fp32 asked in turn; median
+and quartiles of the rounds, and the median ratio to fp32 of the same round.
 """
 
 import argparse
@@ -103,7 +103,7 @@ def main() -> None:
     about = {"processor": machine()["processor"], "versions": f"onnxruntime {version('onnxruntime')}",
              "commit": commit.strip(), "command": "python benchmarks/activations.py"
              + (f" --epochs {options.epochs}" if options.epochs else "")}  # fmt: skip
-    write(options.csv, [{column: (row | about).get(column, "") for column in COLUMNS} for row in rows])
+    write(options.csv, COLUMNS, [{column: (row | about).get(column, "") for column in COLUMNS} for row in rows])
 
 
 if __name__ == "__main__":
