@@ -218,6 +218,9 @@ def parser() -> Parser:
                         help="our int8: the ranges of activations (default: mse, the least loss)")
     export.add_argument("--migrate", type=float, metavar="ALPHA",
                         help="our int8: how far scales move from channels into weights, 0 to 1 (default: 0.5)")
+    export.add_argument("--activations", choices=("static", "dynamic"),
+                        help="our int8: ranges by tensor from calibration, or of each token and channel when it runs, "
+                             "onnx only (default: static)")
     export.add_argument("--sensitivity", action="store_true", help="what our int8 costs each layer alone")
     export.add_argument("--float-layers", nargs="+", metavar="LAYER",
                         help="our int8: leave these in float, e.g. stem blocks.3 'blocks.*.tokens'")

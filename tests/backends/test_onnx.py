@@ -12,8 +12,10 @@ from allmlp.errors import BadCheckpoint
 from allmlp.models.blocks import GMLPConfig, MixerConfig, ResMLPConfig
 from allmlp.models.config import ModelConfig
 from allmlp.models.model import Model
-from allmlp.quantize import reference
+from allmlp.quantize import dynamic, reference
+from allmlp.quantize.calibrate import Choices
 from allmlp.quantize.int8 import Int8Linear
+from allmlp.quantize.layers import all_layers, chosen
 from allmlp.quantize.network import quantise
 from allmlp.testing import randomise
 
@@ -21,7 +23,7 @@ onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'a
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'allmlp[export]'")
 
 from allmlp.backends import onnx as backend  # noqa: E402
-from allmlp.backends.onnx_graph import OPSET, Graph, _look_up, _sums  # noqa: E402
+from allmlp.backends.onnx_graph import OPSET, Graph, _dynamic, _look_up, _sums  # noqa: E402
 
 BLOCKS: dict[str, Any] = {
     "mixer": MixerConfig(token_hidden=7, channel_hidden=53, activation="erf"),
@@ -92,6 +94,35 @@ def test_int8_is_the_reference(name: str, tmp_path: Path):
     got = loaded(model, tmp_path / "m.onnx", precision="int8", calibration=calibration, quantiser="ours")(images)
     # Whole numbers are the same; LayerNorm's sums come in another order, and seldom a byte falls otherwise.
     assert np.abs(got - exact).max() / exact.std() < 5e-3
+
+
+@pytest.mark.parametrize("layers", [(), ("stem", "blocks.1")])
+@pytest.mark.parametrize("name", BLOCKS)
+def test_dynamic_activations_are_the_reference(name: str, layers: tuple[str, ...], tmp_path: Path):
+    model, images, calibration = network(name), pictures(5), pictures(20, seed=1)
+    choices = Choices(activations="dynamic")
+    left = frozenset(chosen(layers, all_layers([name == "gmlp"] * 2)))
+    exact = reference.logits(quantise(model, calibration, choices, left), images)
+    got = loaded(model, tmp_path / "m.onnx", precision="int8", calibration=calibration, quantiser="ours",
+                 choices=choices, float_layers=left)(images)
+    assert np.abs(got - exact).max() / exact.std() < 5e-3
+    in_float = PyTorchPredictor(model)(images)
+    assert 1e-4 < np.sqrt(np.square(got - in_float).mean()) / in_float.std() < 0.03  # it is int8, and good
+
+
+def test_dynamic_rows_are_summed_to_the_bit():
+    random = np.random.default_rng(0)
+    x = (random.standard_normal((2, 9, 40)) * 10.0 ** np.arange(-4, 5)[:, None]).astype(np.float32)
+    x[0, 0] = 0  # a row that is nothing
+    layer = Int8Linear(random.integers(-127, 128, (7, 40)).astype(np.int8), np.ones(7, np.float32),
+                       np.zeros(7, np.float32), 128)  # fmt: skip
+    graph = Graph()
+    got = run(graph, _dynamic(graph, "x", layer), [2, 9, 7], x=x)
+    rows, scale = dynamic.to_rows(x)
+    expected = np.array([[[sum((int(u) - 128) * int(w) for u, w in zip(row, weights, strict=True))
+                           for weights in layer.weight] for row in image] for image in rows])
+    assert np.array_equal(got, expected.astype(np.float32) * scale)
+    assert (np.abs(rows.astype(int) - 128).max(-1) == np.where(x.any(-1), 127, 0)).all()  # each uses the whole range
 
 
 @pytest.mark.parametrize("name,layers", [("mixer", ("blocks.0.channels", "blocks.1.tokens")), ("gmlp", ("blocks.0",)),

@@ -16,6 +16,7 @@ import allmlp
 from allmlp.backends import BACKENDS, Backend, find_backend
 from allmlp.backends import manifest as manifests
 from allmlp.backends.manifest import Manifest, Precision
+from allmlp.backends.native import check_choices
 from allmlp.backends.packages import need, version
 from allmlp.backends.verify import Evidence, verify
 from allmlp.errors import BadSetting, CannotWrite
@@ -56,8 +57,11 @@ class Wish:
                              f"--precision int8: {accepted}")
         quantiser = (self.quantiser or backend.quantisers[0]) if self.precision == "int8" else None
         if quantiser != "ours" and (self.choices is not None or self.sensitivity or self.float_layers):
-            raise BadSetting(f"calibration, migrate, sensitivity and float layers are about our own int8, not "
-                             f"{self.backend} {quantiser or self.precision}; use --to native or onnx, --precision int8")
+            raise BadSetting("calibration, migrate, activations, sensitivity and float layers are about our own int8, "
+                             f"not {self.backend} {quantiser or self.precision}; use --to native or onnx, --precision "
+                             "int8")
+        if self.choices is not None and self.backend == "native":
+            check_choices(self.choices)
         need(*backend.packages)
         return backend, quantiser
 
@@ -158,6 +162,7 @@ def _write(model: Model, folder: Path, backend: Backend, wish: Wish, quantiser: 
     manifest = Manifest(
         backend=wish.backend, precision=wish.precision, quantiser=quantiser, float_layers=floats,
         calibration=choices and choices.calibration, migrate=choices and choices.migrate,
+        activations=choices and choices.activations,
         preprocess=model.preprocess, num_classes=model.num_classes, classes=model.classes, output=model.output,
         other_sizes=None if model.config.segment is None else model.config.segment.other_sizes,
         origin=dict(origin or {}), files=manifests.digests(folder),

@@ -51,6 +51,7 @@ def export(
     """
     from allmlp.backends.native_file import write
     from allmlp.quantize.calibrate import BEST
+    from allmlp.quantize.int8 import Int8Block
     from allmlp.quantize.network import quantise
     from allmlp.quantize.parts import take_apart
 
@@ -60,6 +61,7 @@ def export(
     if precision == "int8":
         if calibration is None:
             raise BadSetting("precision 'int8' needs images of the training set to find its ranges; give calibration=")
+        check_choices(choices or BEST)
         int8 = quantise(model, calibration, choices or BEST, frozenset(float_layers or {}))
     about = {
         "allmlp": allmlp.__version__,
@@ -70,7 +72,15 @@ def export(
     if int8 is None:
         write(path, take_apart(model), precision, about)
     else:
-        write(path, int8.parts, precision, about, int8.blocks, int8.stem, float_layers)
+        blocks = tuple(block for block in int8.blocks if isinstance(block, Int8Block))
+        write(path, int8.parts, precision, about, blocks, int8.stem, float_layers)
+
+
+def check_choices(choices: "Choices") -> None:
+    """Raises `BadSetting` for int8 that the engine does not have."""
+    if choices.activations == "dynamic":
+        raise BadSetting("activations 'dynamic': the engine's int8 has the fixed ranges of calibration; use --to onnx, "
+                         "or leave --activations out")
 
 
 def engine() -> Any:

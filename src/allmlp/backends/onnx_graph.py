@@ -15,6 +15,7 @@ import numpy as np
 
 import allmlp
 from allmlp.backends.packages import need
+from allmlp.quantize.dynamic import LEAST, STEP, DynamicGMLP, DynamicMixer, DynamicResMLP
 from allmlp.quantize.int8 import Int8GMLP, Int8Linear, Int8Mixer, Int8ResMLP
 from allmlp.quantize.network import Half
 from allmlp.quantize.parts import PIXEL_CENTRE, GMLPParts, Linear, MixerParts, Norm, Parts, ResMLPParts
@@ -60,10 +61,10 @@ def write_graph(parts: Parts, stem: Int8Linear | Linear, halves: Sequence[tuple[
         centred = graph("Sub", graph("Cast", pixels_NSP, to=graph.onnx.TensorProto.FLOAT), _float(PIXEL_CENTRE))
         x_NSC = _linear(graph, centred, stem)
     for over_tokens, over_channels in halves:
-        if isinstance(over_tokens, GMLPParts | Int8GMLP):
+        if isinstance(over_tokens, GMLPParts | Int8GMLP | DynamicGMLP):
             x_NSC = _gated(graph, x_NSC, over_tokens)
         else:
-            assert not isinstance(over_channels, GMLPParts | Int8GMLP)
+            assert not isinstance(over_channels, GMLPParts | Int8GMLP | DynamicGMLP)
             x_NSC = _over_channels(graph, _over_tokens(graph, x_NSC, over_tokens), over_channels)
     pooled = graph("ReduceMean", _norm(graph, x_NSC, parts.norm), np.array([1]), keepdims=0)
     _linear(graph, pooled, parts.head)
@@ -126,7 +127,19 @@ def _turned(graph: Graph, x: str) -> str:
     return graph("Transpose", x, **TURN)
 
 
-def _over_tokens(graph: Graph, x_NSC: str, block: MixerParts | ResMLPParts | Int8Mixer | Int8ResMLP) -> str:
+def _dynamic(graph: Graph, x: str, layer: Int8Linear) -> str:
+    """A product of rows (…, inputs) that get their scales here: `quantize.dynamic.product`."""
+    largest = graph("ReduceMax", graph("Abs", x), np.array([-1]), keepdims=1)
+    scale = graph("Mul", graph("Max", largest, LEAST), STEP)
+    rows = graph("QuantizeLinear", graph("Div", x, scale), _float(1), np.array(layer.zero_point, np.uint8))
+    return graph("Add", graph("Mul", _sums(graph, rows, layer), scale), layer.shift)
+
+
+# What stands for one half of a block, but for gMLP.
+_Half = MixerParts | ResMLPParts | Int8Mixer | Int8ResMLP | DynamicMixer | DynamicResMLP
+
+
+def _over_tokens(graph: Graph, x_NSC: str, block: _Half) -> str:
     normed = _norm(graph, x_NSC, block.norm1)
     if isinstance(block, MixerParts):
         hidden = _gelu(graph, _mix_tokens(graph, normed, block.tokens1), block.gelu)
@@ -134,6 +147,12 @@ def _over_tokens(graph: Graph, x_NSC: str, block: MixerParts | ResMLPParts | Int
     elif isinstance(block, ResMLPParts):
         mixed = graph("MatMul", _float(block.tokens), normed)
         mixed = graph("Add", graph("Mul", mixed, _float(block.column_scale)), _float(block.shift))
+    elif isinstance(block, DynamicMixer):
+        hidden = _gelu(graph, _dynamic(graph, _turned(graph, normed), block.tokens1), block.gelu)
+        mixed = _turned(graph, _dynamic(graph, hidden, block.tokens2))
+    elif isinstance(block, DynamicResMLP):
+        mixed = _turned(graph, _dynamic(graph, _turned(graph, normed), block.tokens))
+        mixed = graph("Add", graph("Mul", mixed, block.column_scale), block.shift)
     elif isinstance(block, Int8Mixer):
         operand_NCS = _turned(graph, _to_byte(graph, normed))
         sums = graph("Mul", _sums(graph, operand_NCS, block.tokens1), block.column_scale[:, None])
@@ -146,8 +165,11 @@ def _over_tokens(graph: Graph, x_NSC: str, block: MixerParts | ResMLPParts | Int
     return graph("Add", x_NSC, mixed)
 
 
-def _over_channels(graph: Graph, x_NSC: str, block: MixerParts | ResMLPParts | Int8Mixer | Int8ResMLP) -> str:
+def _over_channels(graph: Graph, x_NSC: str, block: _Half) -> str:
     normed = _norm(graph, x_NSC, block.norm2)
+    if isinstance(block, DynamicMixer | DynamicResMLP):
+        hidden = _gelu(graph, _dynamic(graph, normed, block.channels1), block.gelu)
+        return graph("Add", x_NSC, _dynamic(graph, hidden, block.channels2))
     if isinstance(block, MixerParts | ResMLPParts):
         hidden = _gelu(graph, _linear(graph, normed, block.channels1), block.gelu)
         return graph("Add", x_NSC, _linear(graph, hidden, block.channels2))
@@ -155,8 +177,13 @@ def _over_channels(graph: Graph, x_NSC: str, block: MixerParts | ResMLPParts | I
     return graph("Add", x_NSC, _int8(graph, hidden, block.channels2))
 
 
-def _gated(graph: Graph, x_NSC: str, block: GMLPParts | Int8GMLP) -> str:
+def _gated(graph: Graph, x_NSC: str, block: GMLPParts | Int8GMLP | DynamicGMLP) -> str:
     normed = _norm(graph, x_NSC, block.norm1)
+    if isinstance(block, DynamicGMLP):
+        carrier, gate = (_gelu(graph, _dynamic(graph, normed, layer), block.gelu)
+                         for layer in (block.carrier, block.gate))
+        gates = _dynamic(graph, _turned(graph, _norm(graph, gate, block.norm2)), block.tokens)
+        return graph("Add", x_NSC, _dynamic(graph, graph("Mul", carrier, _turned(graph, gates)), block.out))
     if isinstance(block, GMLPParts):
         carrier, gate = (_gelu(graph, _linear(graph, normed, layer), block.gelu)
                          for layer in (block.carrier, block.gate))

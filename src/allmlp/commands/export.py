@@ -39,9 +39,10 @@ def run(options: argparse.Namespace) -> int:
 
         runtime_files(options.runtime)  # what is missing is told before anything is done
     choices = None
-    if options.calibration is not None or options.migrate is not None:
+    if any(each is not None for each in (options.calibration, options.migrate, options.activations)):
         choices = Choices(options.calibration or BEST.calibration,
-                          BEST.migrate if options.migrate is None else options.migrate)
+                          BEST.migrate if options.migrate is None else options.migrate,
+                          activations=options.activations or BEST.activations)
     auto, backend = options.precision == "auto", "onnx" if page else options.to
     if auto and options.max_drop is None:
         raise BadSetting("precision 'auto' takes the fastest within an accuracy budget; give --max-drop POINTS")

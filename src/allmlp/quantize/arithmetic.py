@@ -20,6 +20,9 @@ class Int8Linear:
     zero_point: int
 
 
+Sums = Callable[[np.ndarray, Int8Linear], np.ndarray]
+
+
 def accumulate(operand: np.ndarray, layer: Int8Linear) -> np.ndarray:
     """Bytes (…, inputs) to int32 sums (…, outputs)."""
     return (operand.astype(np.int32) - layer.zero_point) @ layer.weight.astype(np.int32).T
@@ -42,7 +45,7 @@ def to_byte(values: Floats) -> np.ndarray:
 
 
 def apply(operand: np.ndarray, layer: Int8Linear,
-          sums: Callable[[np.ndarray, Int8Linear], np.ndarray] = accumulate) -> Floats:
+          sums: Sums = accumulate) -> Floats:
     """Bytes (…, inputs) to the layer's outputs."""
     return sums(operand, layer).astype(np.float32) * layer.scale + layer.shift
 

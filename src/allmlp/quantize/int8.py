@@ -162,8 +162,8 @@ def quantise_for(block: BlockParts, ranges: BlockRanges, choices: Choices, sampl
     return _mixer(block, ranges, choices, sample, left)
 
 
-def _in_float(sample: Sample | None, step: Callable[[np.ndarray], np.ndarray]) -> Sample | None:
-    """The sample behind a layer that stays in float."""
+def of_both(sample: Sample | None, step: Callable[[np.ndarray], np.ndarray]) -> Sample | None:
+    """What `step` makes of both: with a layer in float, the sample behind it."""
     return sample and Sample(step(sample.exact), step(sample.quantised))
 
 
@@ -205,7 +205,7 @@ def _mixer(block: MixerParts, ranges: BlockRanges, choices: Choices, sample: Sam
     if sample is not None and out is not None:
         sample = Sample(sample.exact + turned(out[0]), sample.quantised + turned(out[1]))
     if left[0]:
-        sample = _in_float(sample, lambda x: floats.mix_tokens(x, block))
+        sample = of_both(sample, lambda x: floats.mix_tokens(x, block))
     norm2, channels1, channels_table, channels2, sample = _channels(block, ranges, choices, sample, left)
     return Int8Mixer(norm1, one, token_scale.astype(np.float32), table, two, norm2, channels1, channels_table,
                      channels2), sample
@@ -213,8 +213,8 @@ def _mixer(block: MixerParts, ranges: BlockRanges, choices: Choices, sample: Sam
 
 def _channels(block: MixerParts | ResMLPParts, ranges: BlockRanges, choices: Choices, sample: Sample | None, left: Left
               ) -> tuple[Norm, Int8Linear, np.ndarray, Int8Linear, Sample | None]:
-    centred = _centred(block.channels1, ranges.channels_centre)
-    factor, scale, (first,) = migrate(ranges.channels_in, centred, strength=choices.migrate)
+    middle = centred(block.channels1, ranges.channels_centre)
+    factor, scale, (first,) = migrate(ranges.channels_in, middle, strength=choices.migrate)
     norm2 = operand(block.norm2, scale * factor, ranges.channels_centre)
     seen = None
     if sample is not None and not left[1]:
@@ -224,11 +224,11 @@ def _channels(block: MixerParts | ResMLPParts, ranges: BlockRanges, choices: Cho
     if sample is not None and out is not None:
         sample = Sample(sample.exact + out[0], sample.quantised + out[1])
     if left[1]:
-        sample = _in_float(sample, lambda x: floats.mix_channels(x, block))
+        sample = of_both(sample, lambda x: floats.mix_channels(x, block))
     return norm2, one, table, two, sample
 
 
-def _centred(layer: Linear, centre: np.ndarray | float) -> Linear:
+def centred(layer: Linear, centre: np.ndarray | float) -> Linear:
     """The layer for an operand from which `centre` (inputs,) was taken."""
     return Linear(layer.weight, layer.bias + layer.weight @ np.broadcast_to(centre, layer.weight.shape[1]))
 
@@ -243,7 +243,7 @@ def _resmlp(block: ResMLPParts, ranges: BlockRanges, choices: Choices, sample: S
     column_scale = (block.column_scale * token_scale).astype(np.float32)
     tokens = linear(layer, 1.0, MIDDLE)
     if left[0]:
-        sample = _in_float(sample, lambda x: floats.mix_tokens(x, block))
+        sample = of_both(sample, lambda x: floats.mix_tokens(x, block))
     elif sample is not None:
         operands = turned(to_byte(normalise(sample.quantised, norm1)))
         exact = turned(normalise(sample.exact, block.norm1))
@@ -262,7 +262,7 @@ def _resmlp(block: ResMLPParts, ranges: BlockRanges, choices: Choices, sample: S
 
 def _gmlp(block: GMLPParts, ranges: BlockRanges, choices: Choices, sample: Sample | None, left: Left
           ) -> tuple[Int8GMLP, Sample | None]:
-    factor, scale, layers = migrate(ranges.channels_in, *(_centred(layer, ranges.channels_centre)
+    factor, scale, layers = migrate(ranges.channels_in, *(centred(layer, ranges.channels_centre)
                                                           for layer in (block.carrier, block.gate)),
                                     strength=choices.migrate)  # fmt: skip
     norm1 = operand(block.norm1, scale * factor, ranges.channels_centre)
@@ -272,7 +272,7 @@ def _gmlp(block: GMLPParts, ranges: BlockRanges, choices: Choices, sample: Sampl
     out_scale = (high - low) / 255
     zero_point = int(np.rint(-low / out_scale))
     if sample is None or left[0]:
-        sample = _in_float(sample, lambda x: floats.gated(x, block))
+        sample = of_both(sample, lambda x: floats.gated(x, block))
         carrier, gate = (linear(layer, scale, MIDDLE) for layer in layers)
         tokens, out = linear(block.tokens, 1.0, MIDDLE), linear(block.out, out_scale, zero_point)
     else:

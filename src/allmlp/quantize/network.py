@@ -6,16 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from allmlp.models.model import Model
-from allmlp.quantize import layers
+from allmlp.quantize import dynamic, layers
 from allmlp.quantize.arithmetic import Int8Linear, apply, approximate_sums
 from allmlp.quantize.calibrate import BEST, Choices, calibrate
+from allmlp.quantize.dynamic import DynamicBlock
 from allmlp.quantize.exact import linear as exact_linear
 from allmlp.quantize.int8 import Int8Block, Sample, fitted, linear, quantise_for
 from allmlp.quantize.parts import PIXEL_CENTRE, BlockParts, GMLPParts, Linear, Parts, take_apart
 
 FIT_TOKENS, LEAST_FIT_IMAGES = 8192, 8  # how much of the calibration images weights are fitted to
 
-Half = BlockParts | Int8Block  # of a block, for what it does with tokens, or with channels
+QuantisedBlock = Int8Block | DynamicBlock
+Half = BlockParts | QuantisedBlock  # of a block, for what it does with tokens, or with channels
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Int8Network:
 
     parts: Parts
     stem: Int8Linear
-    blocks: tuple[Int8Block, ...]
+    blocks: tuple[QuantisedBlock, ...]
     float_layers: frozenset[str] = frozenset()
 
     @property
@@ -70,7 +72,8 @@ def quantise(model: Model, images: np.ndarray, choices: Choices = BEST, float_la
     blocks = []
     for number, (block, of_block) in enumerate(zip(parts.blocks, ranges, strict=True)):
         over_tokens, over_channels = layers.of_block(number, isinstance(block, GMLPParts))
-        quantised, sample = quantise_for(block, of_block, choices, sample,
-                                         (over_tokens in float_layers, over_channels in float_layers))
+        quantise_block = dynamic.quantise_for if choices.activations == "dynamic" else quantise_for
+        quantised, sample = quantise_block(block, of_block, choices, sample,
+                                           (over_tokens in float_layers, over_channels in float_layers))
         blocks.append(quantised)
     return Int8Network(parts, stem, tuple(blocks), float_layers)

@@ -5,22 +5,22 @@ Axes: S tokens, C channels, F hidden, K classes; any axes may stand before. All 
 `sums`: how products are summed, `arithmetic.approximate_sums` where a look is enough.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
-from allmlp.quantize import exact
-from allmlp.quantize.arithmetic import Floats, Int8Linear, accumulate, apply, normalise, to_byte
-from allmlp.quantize.int8 import Int8Block, Int8GMLP, Int8Mixer, Int8ResMLP
-from allmlp.quantize.network import Int8Network
-from allmlp.quantize.parts import PIXEL_CENTRE, GMLPParts
+from allmlp.quantize import dynamic, exact
+from allmlp.quantize.arithmetic import Floats, Int8Linear, Sums, accumulate, apply, normalise, to_byte
+from allmlp.quantize.dynamic import DynamicGMLP, DynamicMixer, DynamicResMLP
+from allmlp.quantize.int8 import Int8GMLP, Int8Mixer, Int8ResMLP
+from allmlp.quantize.network import Int8Network, QuantisedBlock
+from allmlp.quantize.parts import PIXEL_CENTRE, GMLPParts, MixerParts, ResMLPParts
 from allmlp.quantize.tables import gelu
 
-Sums = Callable[[np.ndarray, Int8Linear], np.ndarray]
 
-
-def mix_tokens(x_SC: Floats, block: Int8Mixer | Int8ResMLP, sums: Sums = accumulate) -> Floats:
+def mix_tokens(x_SC: Floats, block: QuantisedBlock, sums: Sums = accumulate) -> Floats:
     """Token mixing, with what it is added to."""
+    if isinstance(block, DynamicMixer | DynamicResMLP):
+        return dynamic.mix_tokens(x_SC, block, sums)
+    assert isinstance(block, Int8Mixer | Int8ResMLP)
     operand_CS = to_byte(normalise(x_SC, block.norm1)).swapaxes(-1, -2)
     if isinstance(block, Int8Mixer):
         scaled = sums(operand_CS, block.tokens1).astype(np.float32) * block.tokens1.scale * block.column_scale[:, None]
@@ -30,14 +30,21 @@ def mix_tokens(x_SC: Floats, block: Int8Mixer | Int8ResMLP, sums: Sums = accumul
     return x_SC + (scaled.swapaxes(-1, -2) + block.shift)
 
 
-def mix_channels(x_SC: Floats, block: Int8Mixer | Int8ResMLP, sums: Sums = accumulate) -> Floats:
+def mix_channels(x_SC: Floats, block: QuantisedBlock, sums: Sums = accumulate) -> Floats:
     """Channel mixing, with what it is added to: norm, linear, GELU, linear."""
+    if isinstance(block, DynamicMixer | DynamicResMLP):
+        return dynamic.mix_channels(x_SC, block, sums)
+    assert isinstance(block, Int8Mixer | Int8ResMLP)
     operand_SC = to_byte(normalise(x_SC, block.norm2))
     hidden = block.channels_table[to_byte(apply(operand_SC, block.channels1, sums))]
     return x_SC + apply(hidden, block.channels2, sums)
 
 
-def gated(x_SC: Floats, block: Int8GMLP, sums: Sums = accumulate) -> Floats:
+def gated(x_SC: Floats, block: QuantisedBlock, sums: Sums = accumulate) -> Floats:
+    """A block of gMLP."""
+    if isinstance(block, DynamicGMLP):
+        return dynamic.gated(x_SC, block, sums)
+    assert isinstance(block, Int8GMLP)
     operand = to_byte(normalise(x_SC, block.norm1))
     carrier, gate = (gelu(apply(operand, layer, sums).astype(np.float64), block.gelu).astype(np.float32)
                      for layer in (block.carrier, block.gate))
@@ -57,16 +64,18 @@ def logits(network: Int8Network, images: np.ndarray, stored: exact.Stored = exac
         else:
             x_SC = exact.linear(pixels_SP.astype(np.float32) - PIXEL_CENTRE, network.used_stem, stored)
         for over_tokens, over_channels in network.halves:
-            if isinstance(over_tokens, Int8GMLP):
-                x_SC = gated(x_SC, over_tokens)
-                continue
             if isinstance(over_tokens, GMLPParts):
                 x_SC = exact.gated(x_SC, over_tokens, stored)
                 continue
-            assert not isinstance(over_channels, Int8GMLP | GMLPParts)
-            x_SC = (mix_tokens(x_SC, over_tokens) if isinstance(over_tokens, Int8Block)
-                    else exact.mix_tokens(x_SC, over_tokens, stored))
-            x_SC = (mix_channels(x_SC, over_channels) if isinstance(over_channels, Int8Block)
-                    else exact.mix_channels(x_SC, over_channels, stored))
+            if isinstance(over_tokens, Int8GMLP | DynamicGMLP):
+                x_SC = gated(x_SC, over_tokens)
+                continue
+            x_SC = (exact.mix_tokens(x_SC, over_tokens, stored) if isinstance(over_tokens, MixerParts | ResMLPParts)
+                    else mix_tokens(x_SC, over_tokens))
+            if isinstance(over_channels, MixerParts | ResMLPParts):
+                x_SC = exact.mix_channels(x_SC, over_channels, stored)
+            else:
+                assert not isinstance(over_channels, GMLPParts)
+                x_SC = mix_channels(x_SC, over_channels)
         results.append(exact.answer(x_SC[None], network.parts)[0])
     return np.array(results, dtype=np.float32).reshape(len(images), len(network.parts.head.bias))

@@ -11,7 +11,6 @@ import numpy as np
 from allmlp.quantize import exact
 from allmlp.quantize.arithmetic import Floats, apply, approximate_sums, rounded_to_bf16
 from allmlp.quantize.exact import as_float32
-from allmlp.quantize.int8 import Int8GMLP
 from allmlp.quantize.layer_cost import LayerCost
 from allmlp.quantize.layers import STEM, of_block
 from allmlp.quantize.network import Int8Network
@@ -33,11 +32,9 @@ def sensitivity(int8: Int8Network, images: np.ndarray) -> tuple[LayerCost, ...]:
     for number, (block, quantised) in enumerate(zip(parts.blocks, int8.blocks, strict=True)):
         over_tokens, over_channels = of_block(number, isinstance(block, GMLPParts))
         if isinstance(block, GMLPParts):
-            assert isinstance(quantised, Int8GMLP)
             steps.append((over_tokens, number, partial(exact.gated, block=block),
                           partial(gated, block=quantised, sums=approximate_sums)))
         else:
-            assert not isinstance(quantised, Int8GMLP)
             steps.append((over_tokens, number, partial(exact.mix_tokens, block=block),
                           partial(mix_tokens, block=quantised, sums=approximate_sums)))
             steps.append((over_channels, number, partial(exact.mix_channels, block=block),
