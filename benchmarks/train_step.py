@@ -23,13 +23,13 @@ import json
 import resource
 import shlex
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from rows import read, write
+from turns import machine_columns, ratio, seconds_of, spread_percent, start, wait_for_turns
 
 RESULTS = Path(__file__).parent.parent / "results" / "train_step.csv"
 COLUMNS = ("model", "batch_size", "precision", "contender", "images_per_second", "spread_percent", "times_timm_eager",
@@ -133,7 +133,7 @@ def timms_network(name: str):
 
 
 def contend(contender: str, name: str, batch_size: int, precision: str, threads: int) -> None:
-    """Have a turn for each line on stdin; answer with the seconds of a step. Then the process's peak memory in MiB."""
+    """Take turns of some steps; then say the process's peak memory in MiB."""
     import ctypes
 
     import torch
@@ -143,15 +143,17 @@ def contend(contender: str, name: str, batch_size: int, precision: str, threads:
     step = step_of(contender, name, batch_size, precision)
     step()  # compiling, and the optimizer's moments
     give_back(0)
-    print("ready", flush=True)
-    for _ in sys.stdin:
+
+    def turn() -> float:
         step()
         start = time.perf_counter()
         for _ in range(STEPS[name]):
             step()
         seconds = (time.perf_counter() - start) / STEPS[name]
         give_back(0)
-        print(seconds, flush=True)
+        return seconds
+
+    wait_for_turns(turn)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
 
 
@@ -159,25 +161,12 @@ def contend(contender: str, name: str, batch_size: int, precision: str, threads:
 
 
 def measure(name: str, precision: str, chosen: argparse.Namespace) -> list[dict]:
-    batch_size, rounds = BATCH_SIZES[name], chosen.rounds
-    waiting = {}
+    batch_size = BATCH_SIZES[name]
     contenders = [contender for contender in CONTENDERS if contender in ("timm eager", *chosen.contenders)]
-    for contender in contenders:  # one after the other: compiling two at once would disturb nobody, but memory might
-        process = subprocess.Popen(
-            [sys.executable, __file__, "--contend",
-             json.dumps([contender, name, batch_size, precision, chosen.threads])],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        if process.stdout.readline().strip() != "ready":
-            raise SystemExit(f"{contender} could not take a step of {name} in {precision}")
-        waiting[contender] = process
-    seconds: dict[str, list[float]] = {contender: [] for contender in contenders}
-    for number in range(rounds):
-        if chosen.hold:
-            input(f"{name} {precision}: round {number + 1} of {rounds} starts with a line here\n")
-        order = contenders if number % 2 == 0 else contenders[::-1]
-        for contender in order:
-            seconds[contender].append(ask(waiting[contender]))
+    # One after the other: compiling two at once would disturb nobody, but memory might.
+    waiting = {contender: start(__file__, [contender, name, batch_size, precision, chosen.threads],
+                                f"{contender}, {name} in {precision},") for contender in contenders}
+    seconds = seconds_of(waiting, chosen.rounds, f"{name} {precision}", chosen.hold)
     memory = {contender: float(process.communicate()[0]) for contender, process in waiting.items()}
 
     best_peer = min((peer for peer in PEERS if peer in seconds), key=lambda peer: statistics.median(seconds[peer]))
@@ -187,7 +176,7 @@ def measure(name: str, precision: str, chosen: argparse.Namespace) -> list[dict]
         rows.append({
             "model": name, "batch_size": batch_size, "precision": precision, "contender": contender,
             "images_per_second": f"{batch_size / statistics.median(times):.2f}",
-            "spread_percent": f"{100 * (max(times) - min(times)) / statistics.median(times):.1f}",
+            "spread_percent": spread_percent(times),
             "times_timm_eager": ratio(seconds["timm eager"], times),
             "times_best_peer": ratio(seconds[best_peer], times),
             "peak_memory_mib": f"{memory[contender]:.0f}",
@@ -195,28 +184,6 @@ def measure(name: str, precision: str, chosen: argparse.Namespace) -> list[dict]
         })
         print(", ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
     return rows
-
-
-def ask(process: subprocess.Popen) -> float:
-    """Have a contender have its turn; the seconds of a step."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write("step\n")
-    process.stdin.flush()
-    return float(process.stdout.readline())
-
-
-def ratio(theirs: list[float], ours: list[float]) -> str:
-    """How many times as fast as they: the median over rounds."""
-    return f"{statistics.median(their / our for their, our in zip(theirs, ours, strict=True)):.3f}"
-
-
-def instructions() -> str:
-    """What tells processors of one name apart: the vector instructions that PyTorch uses, and those for bf16."""
-    import torch
-
-    widest = torch.backends.cpu.get_cpu_capability()
-    return f"{widest} BF16" if torch.cpu._is_avx512_bf16_supported() else widest
 
 
 def main() -> None:
@@ -234,13 +201,7 @@ def main() -> None:
         contend(*chosen.contend)
         return
 
-    from allmlp.train.run_folder import machine
-
-    about = machine()
-    fixed = {"rounds": chosen.rounds, "threads": chosen.threads, "processor": about["processor"],
-             "instructions": instructions(),
-             "torch": about["versions"]["torch"], "timm": about["versions"]["timm"], "commit": about["commit"],
-             "date": time.strftime("%Y-%m-%d"),
+    fixed = {"rounds": chosen.rounds, "threads": chosen.threads, **machine_columns(),
              "command": shlex.join(["python", "benchmarks/train_step.py", *sys.argv[1:]])}
     old = read(RESULTS)
     for name in chosen.models:

@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from allmlp.models.products import linear
 from allmlp.values import Value
 
 Gelu = Literal["tanh", "erf"]
@@ -104,7 +105,9 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc2(self.act(self.fc1(x)))
+        if torch.jit.is_scripting():  # pyright: ignore[reportPrivateImportUsage]  (functions there take no modules)
+            return self.fc2(self.act(self.fc1(x)))
+        return linear(self.fc2, linear(self.fc1, x, self.act))
 
 
 class GluMlp(nn.Module):

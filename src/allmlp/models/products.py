@@ -27,7 +27,7 @@ def linear(layer: nn.Module, x: torch.Tensor, then: nn.Module | None = None) -> 
     In one pass where `then` is a GELU and the layer may be computed by oneDNN.
     """
     gelu = then.approximate if isinstance(then, nn.GELU) and not _listened(then) else ""
-    if not isinstance(layer, nn.Linear) or not _ours(layer, x, gelu):
+    if not isinstance(layer, nn.Linear) or not _ours(layer, x) or not (gelu or x.dtype == torch.float32):
         y = layer(x)
         return y if then is None else then(y)
     if torch.compiler.is_compiling():
@@ -35,6 +35,15 @@ def linear(layer: nn.Module, x: torch.Tensor, then: nn.Module | None = None) -> 
     else:
         y = product(x.contiguous(), layer.weight, layer.bias, gelu)
     return y if then is None or gelu else then(y)
+
+
+def over_tokens(layer: nn.Module, x_BSC: torch.Tensor) -> torch.Tensor:
+    """A linear layer over the tokens of `(B, S, C)`, to `(B, S', C)`: the weights times the tokens as they lie, where
+    a transposition there and back can be spared."""
+    if not isinstance(layer, nn.Linear) or not _ours(layer, x_BSC):
+        return layer(x_BSC.transpose(1, 2)).transpose(1, 2)
+    weights = layer.weight.expand(len(x_BSC), -1, -1)
+    return weights @ x_BSC if layer.bias is None else torch.baddbmm(layer.bias[:, None], weights, x_BSC)
 
 
 def product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, gelu: str = "") -> torch.Tensor:
@@ -54,8 +63,8 @@ def _(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, gelu: st
     return x.new_empty(*x.shape[:-1], weight.shape[0])
 
 
-def _ours(layer: nn.Linear, x: torch.Tensor, gelu: str) -> bool:
-    """Whether `layer(x)`, with a GELU behind it or "", is to be oneDNN's by our own call."""
+def _ours(layer: nn.Linear, x: torch.Tensor) -> bool:
+    """Whether what `layer` says may be computed otherwise than by calling it."""
     if torch.is_grad_enabled() or type(x) is not torch.Tensor or type(layer.weight) is not nn.Parameter:
         return False  # also what traces, and what computes for several networks or images at once
     if not (type(layer) is nn.Linear or isinstance(layer, AsLinear)) or layer.weight.numel() < LEAST_WEIGHTS:
@@ -65,17 +74,22 @@ def _ours(layer: nn.Linear, x: torch.Tensor, gelu: str) -> bool:
     if x.dtype == torch.float32:
         if not ONEDNN_IS_FASTER:
             return False
-    elif x.dtype != torch.bfloat16 or not gelu or not ONEDNN_HAS_BF16:
+    elif x.dtype != torch.bfloat16 or not ONEDNN_HAS_BF16:
         return False
     return not _watched() and not _listened(layer)
 
 
 def _watched() -> bool:
     """Whether somebody writes down, counts or transforms what is computed; the compiler may, and asks nothing else."""
-    if torch.compiler.is_compiling():
-        return torch.compiler.is_exporting()
-    return (torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack() > 0
-            or torch._C._functorch.peek_interpreter_stack() is not None or _listened_everywhere())
+    if torch.compiler.is_compiling() or exporting():
+        return exporting()
+    transformed = torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore[reportAttributeAccessIssue]
+    return torch._C._len_torch_dispatch_stack() > 0 or transformed or _listened_everywhere()
+
+
+def exporting() -> bool:
+    """Whether operations are written down, to be run elsewhere."""
+    return torch.compiler.is_exporting() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
 
 
 def _listened_everywhere() -> bool:

@@ -14,6 +14,8 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from allmlp.models.products import exporting
+
 LEAST_BYTES = 1 << 20  # of a tensor; below that it stays in the cache, and there is little to gain
 
 
@@ -68,7 +70,7 @@ class EngineGelu(nn.GELU):
         ours = (torch.is_grad_enabled() and input.device.type == "cpu"
                 and input.dtype in (torch.float32, torch.bfloat16)
                 and input.numel() * input.element_size() >= LEAST_BYTES
-                and not torch.compiler.is_exporting() and not torch.jit.is_tracing())
+                and not exporting())
         return _TanhGelu.apply(input) if ours else super().forward(input)  # pyright: ignore
 
 

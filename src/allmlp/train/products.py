@@ -15,7 +15,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from allmlp.models import products
-from allmlp.models.products import LEAST_WEIGHTS, AsLinear, compiled_product, product
+from allmlp.models.products import LEAST_WEIGHTS, AsLinear, compiled_product, exporting, product
 
 
 class _Linear(torch.autograd.Function):
@@ -54,7 +54,7 @@ class OneDNNLinear(nn.Linear, AsLinear):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         ours = (torch.is_grad_enabled() and input.dtype == self.weight.dtype == torch.float32
                 and input.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
-                and not torch.compiler.is_exporting() and not torch.jit.is_tracing())
+                and not exporting())
         return _Linear.apply(input, self.weight, self.bias) if ours else super().forward(input)  # pyright: ignore
 
 

@@ -24,6 +24,7 @@ from allmlp.models.layers import (
     gelu,
     without_affine,
 )
+from allmlp.models.products import linear, over_tokens
 from allmlp.values import Value
 
 
@@ -77,8 +78,10 @@ class SpatialGatingUnit(nn.Module):
 
     def forward(self, x_BSF: torch.Tensor) -> torch.Tensor:
         carrier, gate = x_BSF.chunk(2, dim=-1)
-        gate_BFS = self.norm(gate).transpose(1, 2)
-        return carrier * self.proj(gate_BFS).transpose(1, 2)
+        gate_BSF = self.norm(gate)
+        if torch.jit.is_scripting():  # pyright: ignore[reportPrivateImportUsage]  (functions there take no modules)
+            return carrier * self.proj(gate_BSF.transpose(1, 2)).transpose(1, 2)
+        return carrier * over_tokens(self.proj, gate_BSF)
 
 
 class GatedMlp(nn.Module):
@@ -92,7 +95,9 @@ class GatedMlp(nn.Module):
         self.fc2 = nn.Linear(config.hidden // 2, width)
 
     def forward(self, x_BSC: torch.Tensor) -> torch.Tensor:
-        return self.fc2(self.gate(self.act(self.fc1(x_BSC))))
+        if torch.jit.is_scripting():  # pyright: ignore[reportPrivateImportUsage]
+            return self.fc2(self.gate(self.act(self.fc1(x_BSC))))
+        return linear(self.fc2, self.gate(linear(self.fc1, x_BSC, self.act)))
 
 
 class GMLPBlock(nn.Module):

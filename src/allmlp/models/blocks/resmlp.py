@@ -24,6 +24,7 @@ from allmlp.models.layers import (
     build_norm,
     without_affine,
 )
+from allmlp.models.products import over_tokens
 from allmlp.values import Value
 
 
@@ -86,8 +87,11 @@ class ResMLPBlock(nn.Module):
             nn.init.zeros_(self.shift1)
 
     def forward(self, x_BSC: torch.Tensor) -> torch.Tensor:
-        normed_BCS = self.norm1(x_BSC).transpose(1, 2)
-        mixed_BSC = self.linear_tokens(normed_BCS).transpose(1, 2)
+        normed_BSC = self.norm1(x_BSC)
+        if torch.jit.is_scripting():  # pyright: ignore[reportPrivateImportUsage]  (functions there take no modules)
+            mixed_BSC = self.linear_tokens(normed_BSC.transpose(1, 2)).transpose(1, 2)
+        else:
+            mixed_BSC = over_tokens(self.linear_tokens, normed_BSC)
         if self.shift1 is None:
             mixed_BSC = self.ls1 * mixed_BSC
         else:
