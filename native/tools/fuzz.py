@@ -9,7 +9,7 @@ or less. These are then mended: where the engine finds a tensor of another size,
 asks for, until it reads on to the end and runs a network of a shape that nobody meant. Every trial is its own random
 sequence.
 
-Fails where a refusal has several lines or is no ValueError, a trial takes more than `--limit` seconds of a processor, or
+Fails where a refusal has several lines or is no ValueError, a trial takes more than `--limit` seconds of work, or
 memory grows beyond reason. It finds most in an engine that checks every access: see native-sanitize in the Makefile.
 """
 
