@@ -5,9 +5,9 @@
 In every round each starts once, in turn: the interpreter, the imports, opening the model file and one image's logits,
 as somebody would write it who wants nothing else. `start_seconds` is from the start of the process, `import_seconds`
 from before the first import in it; the files are in the cache of the operating system. `peak_memory_mb` is of the
-process. "Python and numpy" imports numpy and has the image, which all of them need first; `own_seconds` (from the start)
-and `own_memory_mb` are what comes on top of it. What ends in `_of_onnxruntime` are shares of what ONNX Runtime takes.
-Weights are random, in fp32 and each one's int8. `wheel_mb`: of `--wheel`, else of the installed engine's files,
+process. "Python and numpy" imports numpy and has the image, which all of them need first; `own_seconds` (from the
+start) and `own_memory_mb` are what comes on top of it. What ends in `_of_onnxruntime` are shares of what ONNX Runtime
+takes. Weights are random, in fp32 and each one's int8. `wheel_mb`: of `--wheel`, else of the installed engine's files,
 compressed as a wheel's are. Rows go to results/start.csv, in place of those of the same network and threads.
 """
 

@@ -167,7 +167,7 @@ void Network::plan(int threads) {
 }
 
 void Network::run(const uint8_t* images, int64_t count, float* logits) {
-  std::lock_guard<std::mutex> lock(running_);
+  std::lock_guard<std::mutex> lock(running_.get());
   const int64_t image_bytes = int64_t(header_.image_height) * header_.image_width * 3, classes = header_.classes;
   for (int64_t first = 0; first < count; first += chunk_) {
     const int here = int(std::min<int64_t>(chunk_, count - first));

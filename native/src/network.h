@@ -94,7 +94,7 @@ class Network {
   std::vector<Block> blocks_;
   std::vector<Workspace> workspaces_;
   Buffer pooled_, head_out_;
-  std::mutex running_;
+  OfThisProcess<std::mutex> running_;
 };
 
 }  // namespace allmlp

@@ -7,7 +7,7 @@ namespace {
 
 constexpr uint64_t kMaxAbout = 64 << 20;
 constexpr int64_t kMaxInt8Sum = 32768;       // 255 * 128 * this, and as much again from the zero point, fit int32
-constexpr int64_t kMaxActivations = 1 << 28;  // numbers in one layer's activations of one image
+constexpr int64_t kMaxActivations = 1 << 26;  // numbers in one layer's activations of one image
 
 void check(bool good, const char* what) {
   if (!good) throw BadModel(std::string("damaged: ") + what);
@@ -82,6 +82,8 @@ TensorEntry Reader::next(uint64_t bytes) {
     throw BadModel("damaged: tensor " + std::to_string(position_ - 1) + " has " + std::to_string(entry.bytes) +
                    " bytes, not " + std::to_string(bytes));
   if (entry.offset > source_.size() || bytes > source_.size() - entry.offset) throw BadModel("truncated");
+  // Else a small file could say the same bytes many times, and take any amount of memory.
+  check((read_ += bytes) <= source_.size(), "tensors overlap");
   return entry;
 }
 

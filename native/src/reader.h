@@ -53,6 +53,7 @@ class Reader {
   std::vector<TensorEntry> entries_;
   std::string about_;
   size_t position_ = 0;
+  uint64_t read_ = 0;  // bytes of tensors so far
 };
 
 }  // namespace allmlp

@@ -46,7 +46,8 @@ class MemorySource final : public Source {
 
 class FileSource final : public Source {
  public:
-  explicit FileSource(const std::string& path) : file_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+  // O_NONBLOCK: a pipe without a writer would be waited for; it changes nothing about files.
+  explicit FileSource(const std::string& path) : file_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
     struct stat about;
     if (file_ < 0) throw BadModel("cannot be opened");
     if (fstat(file_, &about) != 0 || !S_ISREG(about.st_mode)) {

@@ -5,7 +5,6 @@
 #include <mutex>
 #include <thread>
 #include <vector>
-#include <unistd.h>
 
 namespace allmlp {
 namespace {
@@ -30,7 +29,7 @@ class Pool {
       }
       work_ = &work;
       threads_ = threads;
-      unfinished_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+      unfinished_.store(threads - 1, std::memory_order_relaxed);
       job_.fetch_add(1, std::memory_order_release);
     }
     changed_.notify_all();
@@ -39,27 +38,21 @@ class Pool {
       spins < kSpins ? pause() : std::this_thread::yield();
   }
 
-  ~Pool() {
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      stop_ = true;
-      job_.fetch_add(1, std::memory_order_release);
-    }
-    changed_.notify_all();
-    for (std::thread& worker : workers_) worker.join();
-  }
-
  private:
+  // A thread that has no part in a job only looks at it, and sleeps on.
   void serve(int index, unsigned seen) {
-    for (;;) {
-      for (int spins = 0; spins < kSpins && job_.load(std::memory_order_acquire) == seen; ++spins) pause();
+    for (bool worked = true;;) {
+      for (int spins = 0; worked && spins < kSpins && job_.load(std::memory_order_acquire) == seen; ++spins) pause();
+      const std::function<void(int)>* work;
       {
         std::unique_lock<std::mutex> lock(mutex_);
         changed_.wait(lock, [&] { return job_.load(std::memory_order_relaxed) != seen; });
         seen = job_.load(std::memory_order_relaxed);
-        if (stop_) return;
+        worked = index < threads_;
+        work = work_;
       }
-      if (index < threads_) (*work_)(index);
+      if (!worked) continue;
+      (*work)(index);
       unfinished_.fetch_sub(1, std::memory_order_release);
     }
   }
@@ -69,7 +62,6 @@ class Pool {
   std::vector<std::thread> workers_;
   const std::function<void(int)>* work_ = nullptr;
   int threads_ = 0;
-  bool stop_ = false;
   std::atomic<unsigned> job_{0};
   std::atomic<int> unfinished_{0};
 };
@@ -78,19 +70,8 @@ class Pool {
 
 void run_on_threads(int threads, const std::function<void(int)>& work) {
   if (threads <= 1) return work(0);
-  static std::mutex mutex;
-  static Pool* pool = nullptr;
-  static pid_t owner = 0;
-  Pool* mine;
-  {
-    std::lock_guard<std::mutex> lock(mutex);
-    if (owner != getpid()) {  // also after a fork: the threads stayed with the parent
-      pool = new Pool;        // never destroyed: threads may still serve while the program ends
-      owner = getpid();
-    }
-    mine = pool;
-  }
-  mine->run(threads, work);
+  static OfThisProcess<Pool>* pool = new OfThisProcess<Pool>;  // never destroyed: threads may serve while a program ends
+  pool->get().run(threads, work);
 }
 
 void Barrier::wait() {

@@ -3,12 +3,39 @@
 
 #include <atomic>
 #include <functional>
+#include <unistd.h>
 
 namespace allmlp {
 
 // Calls work(0) … work(threads - 1), each on a thread of its own, the caller's among them; returns when all are done.
 // Calls from several threads of the program wait for each other. `work` must not throw.
 void run_on_threads(int threads, const std::function<void(int)>& work);
+
+// One T for each process: whatever locks other threads held during a fork stay locked in the child, and threads stay
+// with the parent, so the child makes itself a new T (and leaves the parent's alone).
+template <class T>
+class OfThisProcess {
+ public:
+  ~OfThisProcess() {
+    const Slot* slot = slot_.load();
+    if (slot && slot->process == getpid()) delete slot;
+  }
+  T& get() {
+    Slot* slot = slot_.load();
+    if (slot && slot->process == getpid()) return slot->value;
+    Slot* fresh = new Slot;
+    if (slot_.compare_exchange_strong(slot, fresh)) return fresh->value;
+    delete fresh;  // another thread was faster
+    return slot->value;
+  }
+
+ private:
+  struct Slot {
+    const pid_t process = getpid();
+    T value;
+  };
+  std::atomic<Slot*> slot_{nullptr};
+};
 
 // Where `threads` threads wait for each other. Spins briefly, then lets others run.
 class Barrier {
