@@ -68,11 +68,11 @@ class Verification(Value):
 
 
 class Manifest(Value):
-    """`backend`: a name of `backends.BACKENDS`. `quantiser`: who chose the scales of int8. `calibration`, `migrate`,
+    """`backend`: a name of `backends.BACKENDS`. `quantiser`: who chose the scales of int8; `calibration`, `migrate`,
     `activations`: how, where that is our own. `sensitivity`: what int8 costs each layer, where that was asked for or
-    was too much. `float_layers`: layers that stayed in float, because that was asked for or int8 hurt them too much, and
-    in which. `chosen`: with precision `auto`, what was chosen and why, a line for each precision. `origin`: plain values,
-    such as the digest of the checkpoint."""
+    too much. `float_layers`: layers that stayed in float, because that was asked for or int8 hurt them too much, and
+    in which. `chosen`: with precision `auto`, what was chosen and why, a line for each. `origin`: plain values, such as
+    the digest of the checkpoint."""
 
     format: Literal[1] = 1
     backend: str
