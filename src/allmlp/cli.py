@@ -222,7 +222,7 @@ def parser() -> Parser:
                         help="our int8: ranges by tensor from calibration, or of each token and channel when it runs, "
                              "onnx only (default: static)")
     export.add_argument("--sensitivity", action="store_true", help="what our int8 costs each layer alone")
-    export.add_argument("--float-layers", nargs="+", metavar="LAYER",
+    export.add_argument("--float-layers", nargs="+", action="extend", metavar="LAYER",
                         help="our int8: leave these in float, e.g. stem blocks.3 'blocks.*.tokens'")
     export.add_argument("--output", metavar="DIR", help="(default: exports/NAME-RUNTIME-PRECISION)")
     export.add_argument("--overwrite", action="store_true", help="replace an export in --output")

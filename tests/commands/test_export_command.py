@@ -63,6 +63,7 @@ def test_what_int8_costs_each_layer_is_printed_worst_first(cli, trained: Path, t
     (("--to", "onnx", "--precision", "auto"), "give --max-drop"),
     (("--to", "onnx", "--precision", "int8", "--migrate", "2"), "migrate 2; accepted: 0 to 1"),
     (("--to", "native", "--precision", "int8", "--activations", "dynamic"), "ranges of calibration; use --to onnx"),
+    (("--to", "native", "--activations", "dynamic"), "ranges of calibration; use --to onnx"),
     (("--to", "onnx", "--calibration", "mse"), "about our own int8, not onnx fp32"),
 ])  # fmt: skip
 def test_what_cannot_be_exported_is_one_line_and_exit_code_2(cli, trained: Path, arguments: tuple, message: str):

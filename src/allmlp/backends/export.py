@@ -55,13 +55,13 @@ class Wish:
             accepted = ", ".join(backend.quantisers) or "none"
             raise BadSetting(f"quantiser {self.quantiser!r}: for {self.backend} in {self.precision}; accepted with "
                              f"--precision int8: {accepted}")
+        if self.choices is not None and self.backend == "native":
+            check_choices(self.choices)
         quantiser = (self.quantiser or backend.quantisers[0]) if self.precision == "int8" else None
         if quantiser != "ours" and (self.choices is not None or self.sensitivity or self.float_layers):
             raise BadSetting("calibration, migrate, activations, sensitivity and float layers are about our own int8, "
                              f"not {self.backend} {quantiser or self.precision}; use --to native or onnx, --precision "
                              "int8")
-        if self.choices is not None and self.backend == "native":
-            check_choices(self.choices)
         need(*backend.packages)
         return backend, quantiser
 

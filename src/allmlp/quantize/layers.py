@@ -31,6 +31,6 @@ def chosen(wanted: Iterable[str], layers: Sequence[str]) -> tuple[str, ...]:
         matching = [name for name in layers if fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")]
         if not matching:
             raise BadSetting(f"layer {printable(pattern, 60)!r}: this network has {', '.join(layers[:3])}, … "
-                             f"{layers[-1]}; a whole block (blocks.0) or a pattern ('blocks.*.tokens') does too")
+                             f"{layers[-1]}; a whole block (blocks.0) or a pattern ('blocks.*') does too")
         found.update(matching)
     return tuple(name for name in layers if name in found)
