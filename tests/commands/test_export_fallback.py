@@ -81,8 +81,9 @@ def test_int8_is_refused_where_no_number_of_layers_in_float_is_enough(cli, plant
 
 
 def test_named_layers_stay_in_float(cli, trained: Path, tmp_path: Path):
-    code, out, _ = cli("export", trained, "--to", "native", "--precision", "int8", "--float-layers", "stem", "--float-layers",
-                       "blocks.0", "blocks.*.channels", "--images", 20, "--threads", 1, "--output", tmp_path / "int8", "--json")
+    code, out, _ = cli("export", trained, "--to", "native", "--precision", "int8", "--float-layers", "stem",
+                       "--float-layers", "blocks.0", "blocks.*.channels", "--images", 20, "--threads", 1,
+                       "--output", tmp_path / "int8", "--json")
     assert code == 0
     said = json.loads(out)["float_layers"]
     assert {*said.values()} == {"bf16"}
