@@ -33,6 +33,21 @@ uint32_t cpu_features() {
 
 }  // namespace allmlp
 
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+
+namespace allmlp {
+
+// The operating system says what the processor has, since only it may ask. All of it works on the registers of NEON,
+// which are saved with every task. I8MM comes with the dot product, and counts only with it.
+uint32_t cpu_features() {
+  constexpr unsigned long asimddp = 1ul << 20, i8mm = 1ul << 13;  // HWCAP_ASIMDDP, HWCAP2_I8MM: new in Linux 4.15, 5.10
+  if (!(getauxval(AT_HWCAP) & asimddp)) return 0;
+  return kArmDotProduct | (getauxval(AT_HWCAP2) & i8mm ? uint32_t{kArmI8mm} : 0);
+}
+
+}  // namespace allmlp
+
 #else
 
 namespace allmlp {
