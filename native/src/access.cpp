@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "buffer.h"
+#include "crc.h"
 #include "operand.h"
 #include "table.h"
 
@@ -214,6 +215,8 @@ void bind_access(nb::module_& m) {
   m.def("_norm", &norm, "level"_a, "precision"_a, "x"_a, "epsilon"_a.none(), "scale"_a, "shift"_a, "as_panels"_a);
   m.def("_pool", &pool, "level"_a, "precision"_a, "x"_a, "mean"_a, "rstd"_a);
   m.def("_bytes", &bytes, "level"_a, "precision"_a, "from"_a);
+  m.def("_crc32_part", [](nb::bytes data, uint64_t behind) { return crc32_part(data.c_str(), data.size(), behind); });
+  m.def("_crc32_of", &crc32_of);
 }
 
 }  // namespace allmlp

@@ -1,11 +1,14 @@
-// The model file, versions 1 and 2. Little-endian. Everything here comes from outside and is checked before it is used.
+// The model file, versions 1, 2 and 4. Little-endian. Everything here comes from outside and is checked before it is used.
 //
-//   Header | depth x BlockHeader | tensors x TensorEntry | … the tensors, anywhere behind
+//   Header | depth x BlockHeader | tensors x TensorEntry | … the tensors, anywhere behind | version 4: checksum
 //
 // The tensors stand in one order, which network.cpp reads; of each, the entry says where it is, and its size must be
 // the one that follows from the headers. `about` is JSON for people and for Python: preprocessing, class names, origin.
 //
-// Version 1 has one precision for all layers, and version 2 one for each: only files that mix precisions are of it.
+// Version 1 has one precision for all layers, and version 2 one for each. Version 4, the only one that is still written,
+// is version 2 with a checksum: the last four bytes are the CRC-32 (zlib's) of all before. It is compared when the last
+// tensor was read, so until then nothing here may be believed. One changed bit of its number
+// makes it none of the others, which have no checksum; that is why there is no 3.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +19,8 @@
 namespace allmlp {
 
 constexpr char kMagic[8] = {'A', 'L', 'L', 'M', 'L', 'P', 'N', '\n'};
-constexpr uint32_t kUniform = 1, kMixed = 2;  // versions
+constexpr uint32_t kUniform = 1, kMixed = 2, kChecked = 4;  // versions
+constexpr uint32_t kWhole = 0x2144df1c;  // the CRC-32 of whatever has its own at its end
 
 enum class Family : uint32_t { mixer = 0, resmlp = 1, gmlp = 2 };
 enum class NormKind : uint32_t { identity = 0, layernorm = 1 };

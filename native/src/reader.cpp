@@ -1,11 +1,14 @@
 #include "reader.h"
 
+#include <algorithm>
+
 #include "pack.h"
 
 namespace allmlp {
 namespace {
 
 constexpr uint64_t kMaxAbout = 64 << 20;
+constexpr uint64_t kMaxRest = 4 << 20;        // bytes between tensors
 constexpr int64_t kMaxInt8Sum = 32768;       // 255 * 128 * this, and as much again from the zero point, fit int32
 constexpr int64_t kMaxActivations = 1 << 26;  // numbers in one layer's activations of one image
 
@@ -15,9 +18,9 @@ void check(bool good, const char* what) {
 
 void check_header(const Header& h, uint64_t size) {
   check(std::memcmp(h.magic, kMagic, sizeof kMagic) == 0, "not a model of this engine");
-  if (h.version != kUniform && h.version != kMixed)
+  if (h.version != kUniform && h.version != kMixed && h.version != kChecked)
     throw BadModel("is of version " + std::to_string(h.version) + "; this engine reads versions " +
-                   std::to_string(kUniform) + " and " + std::to_string(kMixed));
+                   std::to_string(kUniform) + ", " + std::to_string(kMixed) + " and " + std::to_string(kChecked));
   check(h.precision <= 2, "unknown precision");
   for (uint32_t side : {h.image_height, h.image_width, h.patch_height, h.patch_width})
     check(side >= 1 && side <= 1 << 14, "image or patch size");
@@ -58,6 +61,7 @@ void check_block(const BlockHeader& b, const Header& h) {
 Reader::Reader(Source& source, Arena& arena, int threads) : source_(source), arena_(arena), threads_(threads) {
   source.read(0, &header_, sizeof header_);
   check_header(header_, source.size());
+  if (header_.version != kChecked) source.without_checksum();
   blocks_.resize(header_.depth);
   source.read(sizeof header_, blocks_.data(), blocks_.size() * sizeof(BlockHeader));
   for (BlockHeader& block : blocks_) {
@@ -151,6 +155,32 @@ Linear Reader::linear(const Kernels& kernels, int outputs, int inputs, int zero_
   return linear;
 }
 
-void Reader::finish() const { check(position_ == entries_.size(), "tensors that belong to nothing"); }
+void Reader::finish() {
+  check(position_ == entries_.size(), "tensors that belong to nothing");
+  if (header_.version != kChecked) return;
+  read_rest();
+  if (source_.checksum() != kWhole)
+    throw BadModel("damaged: what it holds does not have the checksum it was written with; export the network again, or "
+                   "get another copy of the file");
+}
+
+// What was not read: between the tensors, and the checksum behind the last one.
+void Reader::read_rest() {
+  std::vector<TensorEntry> taken = entries_;
+  taken.push_back({0, sizeof header_ + blocks_.size() * sizeof(BlockHeader) + entries_.size() * sizeof(TensorEntry)});
+  taken.push_back({header_.about_offset, header_.about_bytes});
+  taken.push_back({source_.size(), 0});
+  std::sort(taken.begin(), taken.end(), [](const auto& one, const auto& other) { return one.offset < other.offset; });
+  std::vector<char> rest;
+  uint64_t end = 0, all = 0;
+  for (const TensorEntry& next : taken) {
+    if (next.offset > end) {
+      check((all += next.offset - end) <= kMaxRest, "bytes that belong to nothing");
+      rest.resize(next.offset - end);
+      source_.read(end, rest.data(), rest.size());
+    }
+    end = std::max(end, next.offset + next.bytes);
+  }
+}
 
 }  // namespace allmlp

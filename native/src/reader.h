@@ -38,12 +38,13 @@ class Reader {
   // The next tensors: weights [outputs][inputs], in int8 scale [outputs], then bias or shift [outputs].
   Linear rows(const Kernels& kernels, int outputs, int inputs, int zero_point, bool bias = true);
   Linear panels(const Kernels& kernels, int outputs, int inputs, int zero_point);
-  // Throws unless every tensor was read.
-  void finish() const;
+  // Throws unless every tensor was read, and the file has its checksum.
+  void finish();
 
  private:
   Linear linear(const Kernels& kernels, int outputs, int inputs, int zero_point, bool as_rows, bool bias);
   TensorEntry next(uint64_t bytes);
+  void read_rest();
 
   Source& source_;
   Arena& arena_;

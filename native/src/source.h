@@ -1,6 +1,8 @@
-// Where a model is read from: a file, or bytes in memory. Nothing outside the source is ever touched.
+// Where a model is read from: a file, or bytes in memory. Nothing outside the source is ever touched. What was read counts
+// for its checksum, so that it is the bytes in use which are compared, and they are read once.
 #pragma once
 
+#include <atomic>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
@@ -9,6 +11,8 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "crc.h"
 
 namespace allmlp {
 
@@ -26,11 +30,22 @@ class Source {
     if (offset > size() || bytes > size() - offset)
       throw BadModel("truncated: " + std::to_string(bytes) + " bytes wanted at " + std::to_string(offset) + " of " +
                      std::to_string(size()));
-    if (bytes) copy(offset, to, bytes);
+    if (!bytes) return;
+    copy(offset, to, bytes);
+    if (counts_) parts_.fetch_xor(crc32_part(to, bytes, size() - offset - bytes), std::memory_order_relaxed);
   }
+
+  // The CRC-32 of all `size` bytes, once each was read by a call of its own; those that were not count as zeros.
+  uint32_t checksum() const { return crc32_of(parts_.load(std::memory_order_relaxed), size()); }
+  // Nobody will ask for it.
+  void without_checksum() { counts_ = false; }
 
  protected:
   virtual void copy(uint64_t offset, void* to, uint64_t bytes) = 0;
+
+ private:
+  std::atomic<uint32_t> parts_{0};
+  bool counts_ = true;
 };
 
 class MemorySource final : public Source {

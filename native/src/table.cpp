@@ -19,6 +19,9 @@ const Kernels& find(const std::string& level, Precision precision) {
 #if defined(__x86_64__)
 EACH_PRECISION(avx512)
 EACH_PRECISION(avx2)
+#elif defined(__aarch64__)
+EACH_PRECISION(neon_i8mm)
+EACH_PRECISION(neon)
 #endif
 EACH_PRECISION(portable)
 EACH_PRECISION(scalar)
@@ -29,6 +32,9 @@ const std::vector<const Kernels*>& all_kernels() {
 #if defined(__x86_64__)
       &avx512_fp32,   &avx512_bf16,   &avx512_int8,    //
       &avx2_fp32,     &avx2_bf16,     &avx2_int8,      //
+#elif defined(__aarch64__)
+      &neon_i8mm_fp32, &neon_i8mm_bf16, &neon_i8mm_int8,  //
+      &neon_fp32,     &neon_bf16,     &neon_int8,         //
 #endif
       &portable_fp32, &portable_bf16, &portable_int8,  //
       &scalar_fp32,   &scalar_bf16,   &scalar_int8,

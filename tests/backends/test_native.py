@@ -2,17 +2,20 @@
 
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from allmlp import load_predictor
 from allmlp.backends import native
-from allmlp.backends.native_file import to_bf16
+from allmlp.backends.native_file import CHECKSUM, to_bf16
 from allmlp.backends.pytorch import PyTorchPredictor
+from allmlp.cli import main
 from allmlp.errors import BadCheckpoint, BadData, BadSetting, MissingPackage
 from allmlp.models.blocks import GMLPConfig, MixerConfig, ResMLPConfig
 from allmlp.models.config import ModelConfig
@@ -198,16 +201,36 @@ def test_a_level_or_number_of_threads_that_is_none_is_refused(tmp_path: Path):
 
 
 def test_a_description_that_does_not_fit_the_network_is_refused(tmp_path: Path):
+    def write(changed: bytes) -> None:
+        body = changed[: -CHECKSUM.size]
+        (tmp_path / "m").write_bytes(body + CHECKSUM.pack(zlib.crc32(body)))
+
     native.export(network("mixer"), tmp_path / "m")
     content = (tmp_path / "m").read_bytes()
     for old, new in [(b'"class 3"', b'3        '), (b'"softmax"', b'"softmix"'), (b'"classes"', b'"clusses"')]:
         assert old in content
-        (tmp_path / "m").write_bytes(content.replace(old, new))
+        write(content.replace(old, new))
         with pytest.raises(BadCheckpoint, match="doesn't fit"):
             native.load(tmp_path / "m")
-    (tmp_path / "m").write_bytes(content.replace(b'"output"', b'"output '))
+    write(content.replace(b'"output"', b'"output '))
     with pytest.raises(BadCheckpoint, match="description of the model is damaged"):
         native.load(tmp_path / "m")
+
+
+def test_a_flipped_bit_is_one_line_and_exit_code_2_for_predict(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    model = network("mixer")
+    native.export(model, tmp_path / "m.allmlp")
+    Image.fromarray(pictures(model, 1)[0]).save(tmp_path / "i.png")
+    assert main(["predict", str(tmp_path / "m.allmlp"), str(tmp_path / "i.png")]) == 0
+    content = bytearray((tmp_path / "m.allmlp").read_bytes())
+    content[len(content) // 2] ^= 16
+    (tmp_path / "m.allmlp").write_bytes(content)
+    capsys.readouterr()
+    assert main(["predict", str(tmp_path / "m.allmlp"), str(tmp_path / "i.png")]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 1
+    assert "m.allmlp: damaged: what it holds does not have the checksum" in said.err
 
 
 def test_without_the_engine_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

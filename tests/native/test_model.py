@@ -1,8 +1,12 @@
 """A model file in the engine: damaged files, several Python threads, forks, and how little memory a call takes."""
 
+import functools
+import itertools
 import multiprocessing
+import operator
 import struct
 import threading
+import zlib
 from pathlib import Path
 from typing import cast
 
@@ -10,7 +14,7 @@ import numpy as np
 import pytest
 
 from allmlp.backends.manifest import Precision
-from allmlp.backends.native_file import BLOCK, ENTRY, HEADER, write
+from allmlp.backends.native_file import BLOCK, CHECKSUM, ENTRY, HEADER, write
 from allmlp.quantize.calibrate import BlockRanges
 from allmlp.quantize.int8 import quantise_block
 from allmlp.quantize.parts import GMLPParts, Linear, MixerParts, Norm, Parts, ResMLPParts
@@ -70,10 +74,15 @@ def images(count: int) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (count, *SIZE, 3), dtype=np.uint8)
 
 
+def sealed(content: bytes) -> bytes:
+    """With the checksum that it should have."""
+    return content[: -CHECKSUM.size] + CHECKSUM.pack(zlib.crc32(content[: -CHECKSUM.size]))
+
+
 def try_to_run(content: bytes) -> bool:
-    """Whether the file is taken; if so it must run. Anything but a refusal in one line is a failure."""
+    """Whether the file, its checksum made right, is taken; if so it must run. All but a refusal in one line fails."""
     try:
-        model = allmlp_native.Model(content, threads=1)
+        model = allmlp_native.Model(sealed(content), threads=1)
         model(np.zeros((1, *model.image_size, 3), np.uint8))
     except (ValueError, MemoryError) as refusal:
         assert len(str(refusal).splitlines()) <= 1
@@ -129,13 +138,40 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path):
 
 
 def test_another_version_is_named(content: bytes):
-    with pytest.raises(allmlp_native.BadModel, match="is of version 7; this engine reads versions 1 and 2"):
+    with pytest.raises(allmlp_native.BadModel, match="is of version 7; this engine reads versions 1, 2 and 4"):
         allmlp_native.Model(content[:8] + struct.pack("<I", 7) + content[12:])
 
 
-def test_a_file_of_one_precision_is_of_the_version_that_older_engines_read(tmp_path: Path):
-    for precision, version in (("int8", 1), ("mixed", 2)):
-        assert made(precision, tmp_path / precision)[8:12] == struct.pack("<I", version)
+def test_one_flipped_bit_anywhere_is_noticed(content: bytes):
+    random = np.random.default_rng(0)
+    for at in {0, len(content) - 1, *random.integers(0, len(content), 1000)}:
+        changed = bytearray(content)
+        changed[at] ^= 1 << int(random.integers(8))
+        with pytest.raises(allmlp_native.BadModel) as refusal:
+            allmlp_native.Model(bytes(changed), threads=1)
+        assert len(str(refusal.value).splitlines()) == 1
+
+
+def test_a_flipped_bit_of_a_weight_is_called_damage_and_the_file_is_named(content: bytes, tmp_path: Path):
+    (tmp_path / "m").write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+    with pytest.raises(allmlp_native.BadModel, match="m: damaged: .* the checksum .* export the network again"):
+        allmlp_native.Model(tmp_path / "m")
+
+
+@pytest.mark.parametrize("precision,version", [("fp32", 1), ("int8", 1), ("int8", 2), ("mixed", 2)])
+def test_files_of_older_versions_without_a_checksum_are_read(precision: str, version: int, tmp_path: Path):
+    content = made(precision, tmp_path / "m")
+    old = content[:8] + struct.pack("<I", version) + content[12 : -CHECKSUM.size]
+    assert np.array_equal(allmlp_native.Model(old)(images(2)), allmlp_native.Model(content)(images(2)))
+
+
+def test_checksums_are_those_of_zlib_whatever_the_parts_and_their_order():
+    random = np.random.default_rng(0)
+    text = random.integers(0, 256, 300_017, dtype=np.uint8).tobytes()
+    for size in (*range(600), 4096, len(text)):
+        cuts = [0, *sorted(random.integers(0, size + 1, 3)), size]
+        parts = [allmlp_native._engine._crc32_part(text[a:b], size - b) for a, b in itertools.pairwise(map(int, cuts))]
+        assert allmlp_native._engine._crc32_of(functools.reduce(operator.xor, parts), size) == zlib.crc32(text[:size])
 
 
 def test_each_layer_has_its_own_precision(tmp_path: Path):
@@ -152,7 +188,7 @@ def test_precisions_that_cannot_be_are_refused(block: int, field: int, number: i
     content = made("mixed", tmp_path / "m")
     at = HEADER.size + (block + 1) * BLOCK.size - 8 + 4 * field
     with pytest.raises(allmlp_native.BadModel, match=message):
-        allmlp_native.Model(content[:at] + struct.pack("<I", number) + content[at + 4 :])
+        allmlp_native.Model(sealed(content[:at] + struct.pack("<I", number) + content[at + 4 :]))
 
 
 def test_sums_too_long_for_int8_are_refused_in_the_layers_that_are_int8(tmp_path: Path):

@@ -1,11 +1,12 @@
 """The engine's model file: the headers and the tensors in their order, as `native/src/format.h` says.
 
-Little-endian throughout. Tensors begin on 64 bytes.
+Little-endian throughout. Tensors begin on 64 bytes. The last four bytes are the CRC-32 of all before.
 """
 
 import json
 import os
 import struct
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,11 +19,12 @@ from allmlp.quantize.int8 import Int8Block, Int8GMLP, Int8Linear, Int8Mixer, Int
 from allmlp.quantize.layers import STEM, all_layers, of_block
 from allmlp.quantize.parts import PIXEL_CENTRE, BlockParts, GMLPParts, Linear, MixerParts, Norm, Parts, ResMLPParts
 
-UNIFORM, MIXED = 1, 2  # versions: of one precision, and of one for each layer
+CHECKED = 4  # the version: a precision for each layer, and a checksum; 1 and 2 had none
 ALIGNMENT = 64
 HEADER = struct.Struct("<8s11If2Q")
 BLOCK = struct.Struct("<6I2f4I2f2I")
 ENTRY = struct.Struct("<2Q")
+CHECKSUM = struct.Struct("<I")
 
 FAMILIES = {MixerParts: 0, ResMLPParts: 1, GMLPParts: 2}
 
@@ -38,7 +40,6 @@ def write(path: str | os.PathLike, parts: Parts, precision: Precision, about: Ma
     precisions: dict[str, Precision] = {name: (float_layers or {}).get(name, precision) for name in names}
     tensors = list(_tensors(parts, precisions, int8, stem))
     headers = [_block_header(parts, number, precisions, int8) for number in range(len(parts.blocks))]
-    version = UNIFORM if len(set(precisions.values())) == 1 else MIXED  # so that older engines read what they can
     description = json.dumps(about, ensure_ascii=False).encode()
     offset = HEADER.size + BLOCK.size * len(headers) + ENTRY.size * len(tensors)
     about_offset, offset = offset, offset + len(description)
@@ -48,17 +49,25 @@ def write(path: str | os.PathLike, parts: Parts, precision: Precision, about: Ma
         entries.append((offset, tensor.nbytes))
         offset += tensor.nbytes
     header = HEADER.pack(
-        MAGIC, version, PRECISIONS.index(precisions[STEM]), *parts.image_size, *parts.patch_size, parts.width,
+        MAGIC, CHECKED, PRECISIONS.index(precisions[STEM]), *parts.image_size, *parts.patch_size, parts.width,
         len(parts.blocks), len(parts.head.bias), len(tensors), *_norm_header(parts.norm), about_offset,
         len(description),
     )  # fmt: skip
 
     def write_to(temporary: str) -> None:
         with open(temporary, "wb") as file:
-            file.write(header + b"".join(headers) + b"".join(ENTRY.pack(*entry) for entry in entries) + description)
+            checksum = 0
+
+            def put(content: bytes) -> None:
+                nonlocal checksum
+                file.write(content)
+                checksum = zlib.crc32(content, checksum)
+
+            put(header + b"".join(headers) + b"".join(ENTRY.pack(*entry) for entry in entries) + description)
             for (start, _), tensor in zip(entries, tensors, strict=True):
-                file.write(bytes(start - file.tell()))
-                file.write(tensor.tobytes())
+                put(bytes(start - file.tell()))
+                put(tensor.tobytes())
+            file.write(CHECKSUM.pack(checksum))
 
     write_atomically(path, write_to)
 
