@@ -76,7 +76,7 @@ FloatArray gemm(const std::string& level, const std::string& precision, Matrix a
                 const std::string& form, const std::string& output, std::optional<Vector> row_start,
                 std::optional<Vector> column_start, std::optional<Vector> row_scale, std::optional<Vector> row_shift,
                 std::optional<Vector> column_scale, std::optional<Vector> column_shift, std::optional<Matrix> shift,
-                int gelu, std::optional<Vector> table, std::optional<Matrix> gate, float out_scale, float out_shift,
+                int gelu, std::optional<Vector> table, std::optional<Matrix> gate, float out_shift,
                 std::optional<Matrix> x) {
   const Kernels& kernels = find_kernels(level, precision_of(precision));
   const int64_t rows = a.shape(0), inner = a.shape(1), columns = b.shape(1);
@@ -121,7 +121,7 @@ FloatArray gemm(const std::string& level, const std::string& precision, Matrix a
   if (shift) shifts = padded(*shift, rows, all_columns);
   if (gate) gates = padded(*gate, rows, all_columns);
   g.shift = shifts.floats(), g.shift_stride = all_columns;
-  g.gate = gates.floats(), g.gate_stride = all_columns, g.out_scale = out_scale, g.out_shift = out_shift;
+  g.gate = gates.floats(), g.gate_stride = all_columns, g.out_shift = out_shift;
   g.gelu = gelu;
   uint8_t entries[256] = {};
   if (table)
@@ -211,7 +211,7 @@ void bind_access(nb::module_& m) {
         "form"_a = "plain", "output"_a = "store", "row_start"_a = nb::none(), "column_start"_a = nb::none(),
         "row_scale"_a = nb::none(), "row_shift"_a = nb::none(), "column_scale"_a = nb::none(),
         "column_shift"_a = nb::none(), "shift"_a = nb::none(), "gelu"_a = 0, "table"_a = nb::none(),
-        "gate"_a = nb::none(), "out_scale"_a = 1.f, "out_shift"_a = 0.f, "x"_a = nb::none());
+        "gate"_a = nb::none(), "out_shift"_a = 0.f, "x"_a = nb::none());
   m.def("_norm", &norm, "level"_a, "precision"_a, "x"_a, "epsilon"_a.none(), "scale"_a, "shift"_a, "as_panels"_a);
   m.def("_pool", &pool, "level"_a, "precision"_a, "x"_a, "mean"_a, "rstd"_a);
   m.def("_bytes", &bytes, "level"_a, "precision"_a, "from"_a);

@@ -57,9 +57,9 @@ struct Gemm {
   Output output = Output::store;
   int gelu = 0;                      // 0 erf, 1 tanh
   const uint8_t* table = nullptr;    // int8: round(v), cut to 0..255, goes through these 256 entries
-  const float* gate = nullptr;       // Output::rows: multiply instead of GELU; in int8 then v * out_scale + out_shift
+  const float* gate = nullptr;       // Output::rows: multiply instead of GELU; in int8 then add out_shift
   int64_t gate_stride = 0;           // floats
-  float out_scale = 1, out_shift = 0;
+  float out_shift = 0;
   float* x = nullptr;    // Output::store, add, gelu
   int64_t x_stride = 0;  // floats
   void* out = nullptr;   // Output::rows, panels

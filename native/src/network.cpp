@@ -82,7 +82,11 @@ Network::Block Network::read_block(Reader& reader, const BlockHeader& h) {
     block.gate1 = reader.panels(over_channels, half, width_, zero[2]);
     block.norm2 = read_norm(reader, h.norm2, h.epsilon2, half);
     block.tokens1 = reader.rows(over_tokens, tokens_, tokens_, zero[0]);
-    if (int8_tokens) block.column_scale = reader.floats(half, padded_half);
+    if (int8_tokens) {  // (v * gate) * scale = (v * scale) * gate, and v's own scales can take it beforehand
+      block.column_scale = reader.floats(half, padded_half);
+      for (int c = 0; c < half; ++c) block.column_scale.floats()[c] *= h.gate_scale;
+      for (int t = 0; t < tokens_; ++t) block.tokens1.shift.floats()[t] *= h.gate_scale;
+    }
     block.channels2 = reader.panels(over_channels, width_, half, zero[3]);
     multiply_adds_ += tokens * width * (hidden + half) + tokens * tokens * half;
     return block;
@@ -404,7 +408,7 @@ void Network::gated_block(const Block& block, const NormWeights& next, const Pie
     if (block.column_scale.size()) {
       g.form = Form::rows_columns;
       g.column_scale = block.column_scale.floats() + first;
-      g.out_scale = block.header.gate_scale, g.out_shift = block.header.gate_shift;
+      g.out_shift = block.header.gate_shift;
     }
     g.output = Output::rows;
     g.gate = p.own.carrier.floats(), g.gate_stride = columns_;

@@ -91,7 +91,7 @@ void gemm(const Gemm& g) {
         } else {
           float value;
           if (g.gate && P == Precision::int8)
-            value = v * g.gate[r * g.gate_stride + column] * g.out_scale + g.out_shift;
+            value = v * g.gate[r * g.gate_stride + column] + g.out_shift;
           else if (g.gate)
             value = v * g.gate[r * g.gate_stride + column];
           else if (g.table)

@@ -4,10 +4,9 @@ GELU(x) = x (1/2 + g(x)) with g odd: g(x) = x q(y), y = 2x²/c² - 1, |x| cut to
 [-1, 1], no coefficient is large and float32 loses nothing. q minimises the largest error of g (least squares with
 Lawson's weights). The degrees are the smallest at which the rest is below the rounding of the result.
 
-For instruction sets that look up 32 floats in registers: GELU in pieces, 1/4 wide, around -4, -3.75 … 3.75, each
-a + b x + c x², fitted at Chebyshev's points. The first piece is 0 and
-goes on to the left, the last is x and goes on to the right, less half of what is cut off: GELU is off by at most 2.7e-4
-there, and by 1e-4 between.
+For instruction sets that look up 16 floats in registers: GELU(x) = max(x, 0) + e(|x|), e in pieces, 1/4 wide, around 0,
+1/4 … 3.75, each a + b |x| + c x², fitted at Chebyshev's points. The last goes on, half of what is cut off:
+GELU is off by at most 2.7e-4 there, and by 1e-4 between.
 """
 
 from math import erf
@@ -35,14 +34,15 @@ def fit(g, degree: int, cut: float) -> np.ndarray:
 
 
 def pieces(g) -> np.ndarray:
-    """(3, 32): a, b and c of each piece; that around x is number 4x modulo 32, as its integer's last bits say."""
+    """(3, 16): a, b and c of each piece; that around |x| is number 4 |x|."""
     t = np.cos((np.arange(3) + 0.5) * np.pi / 3) / 8
-    table = np.zeros((3, 32))
-    for step in range(-15, 15):
+    table = np.zeros((3, 16))
+    for step in range(15):
         x = step / 4 + t
-        table[:, step % 32] = np.linalg.solve(np.vander(x, 3, increasing=True), x / 2 + x * g(x))
-    cut = 29 / 8 - 29 / 8 * (0.5 + g(29 / 8))  # of x, where the last piece begins
-    table[:, 15] = -cut / 2, 1, 0
+        table[:, step] = np.linalg.solve(np.vander(x, 3, increasing=True), x * (g(x) - 0.5))
+    cut = 29 / 8  # where the last piece begins
+    table[0, 15] = cut * (g(cut) - 0.5) / 2
+    table[0, :1] = 0  # but for rounding
     return table
 
 
@@ -57,13 +57,13 @@ def main() -> None:
             lines = [", ".join(numbers[i : i + 7]) for i in range(0, len(numbers), 7)]
             print(f"    // {form}\n    {{" + ",\n     ".join(lines) + "},")
         print("};\n")
-    print("// [form][a, b, c][piece]\nalignas(64) constexpr float gelu_pieces[2][3][32] = {")
+    print("// [form][a, b, c][piece]\nalignas(64) constexpr float gelu_pieces[2][3][16] = {")
     for form, g in FORMS.items():
         print(f"    // {form}\n    {{")
         for row in pieces(g):
             numbers = [f"{value:.9g}f" if "." in f"{value:.9g}" or "e" in f"{value:.9g}" else f"{value:.9g}.f"
                        for value in row]
-            lines = [", ".join(numbers[i : i + 7]) for i in range(0, 32, 7)]
+            lines = [", ".join(numbers[i : i + 7]) for i in range(0, 16, 7)]
             print("        {" + ",\n         ".join(lines) + "},")
         print("    },")
     print("};\n\n}  // namespace allmlp")

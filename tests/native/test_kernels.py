@@ -130,6 +130,16 @@ def test_gelu_is_exact_enough_everywhere(kernel: dict[str, Any], output: str, fo
     assert (np.abs(got - exact) <= tolerance).all()
 
 
+@int8
+@pytest.mark.parametrize("form", [0, 1], ids=["erf", "tanh"])
+def test_gelu_of_whole_sums_is_as_exact_as_in_bf16(kernel: dict[str, Any], form: int):
+    x = np.concatenate([np.linspace(-9, 9, 3001), [0, -0.0, 1e-20, -30, 30, 1000, -1000]]).astype(np.float32)
+    got = run(kernel, np.full((1, 1), 3, np.float32), np.ones((1, len(x)), np.float32), form="columns", output="gelu",
+              gelu=form, column_scale=np.full(len(x), 0.5, np.float32), column_shift=x - np.float32(1.5))  # fmt: skip
+    tolerance = GELU_ERROR["bf16"] * np.maximum(1, np.abs(x) / 4)
+    assert (np.abs(got[0] - gelu(x.astype(np.float64), form)) <= tolerance).all()
+
+
 @floats
 @pytest.mark.parametrize("output", ["rows", "panels"])
 def test_hidden_units_become_the_operand_of_the_next_product(kernel: dict[str, Any], output: str):
@@ -171,14 +181,15 @@ def test_gated_values_become_an_operand(kernel: dict[str, Any]):
     size = (kernel["rows"] + 1, 11, kernel["columns"] + 5)
     a, b, random = operands(kernel, size, True)
     gate = random.uniform(-1, 1, (size[0], size[2])).astype(np.float32)
-    rows, columns = (random.uniform(0.5, 2, n).astype(np.float32) for n in (size[0], size[2]))
+    rows = random.uniform(5e-4, 2e-3, size[0]).astype(np.float32)
+    columns = random.uniform(0.5, 2, size[2]).astype(np.float32)
     row_shift = random.standard_normal(size[0]).astype(np.float32)
     form = "rows_columns" if kernel["precision"] == "int8" else "plain"
-    got = run(kernel, a, b, weights_are_rows=True, form=form, output="rows", gate=gate, out_scale=1e-3, out_shift=128.0,
-              row_scale=rows, row_shift=row_shift, column_scale=columns)  # fmt: skip
+    got = run(kernel, a, b, weights_are_rows=True, form=form, output="rows", gate=gate, out_shift=128.0, row_scale=rows,
+              row_shift=row_shift, column_scale=columns)  # fmt: skip
     sums = a.astype(np.float64) @ b
     if kernel["precision"] == "int8":
-        exact = np.clip(np.rint((sums * rows[:, None] * columns + row_shift[:, None]) * gate * 1e-3 + 128), 0, 255)
+        exact = np.clip(np.rint((sums * rows[:, None] * columns + row_shift[:, None]) * gate + 128), 0, 255)
         assert np.abs(got - exact).max() <= 1  # a tie may fall to the other side
         assert (got == exact).mean() > 0.99
     else:
