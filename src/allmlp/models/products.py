@@ -2,7 +2,7 @@
 
 PyTorch computes float32 products on x86-64 with Intel's MKL, which on AMD's processors stays well below what they can
 do; and it writes what goes into GELU to memory to read it again. oneDNN, which comes with every PyTorch, does both at
-once (results/forward.csv). bfloat16 products are oneDNN's anyway, and GELU joins them on any processor.
+once (results/forward.csv). bfloat16 products are oneDNN's anyway, and GELU and the bias join them on any processor.
 
 Only where nobody can tell but by the clock: results differ by float rounding, as between two processors. Where a
 gradient is asked for, where somebody listens (hooks, counters of operations), in exports, in autocast and with weights
@@ -24,10 +24,10 @@ class AsLinear:
 def linear(layer: nn.Module, x: torch.Tensor, then: nn.Module | None = None) -> torch.Tensor:
     """`then(layer(x))`, or `layer(x)`: a linear layer over the last axis of x `(…, in)`, and an activation.
 
-    In one pass where `then` is a GELU and the layer may be computed by oneDNN.
+    In one pass where the layer may be computed by oneDNN, if `then` is a GELU.
     """
     gelu = then.approximate if isinstance(then, nn.GELU) and not _listened(then) else ""
-    if not isinstance(layer, nn.Linear) or not _ours(layer, x) or not (gelu or x.dtype == torch.float32):
+    if not isinstance(layer, nn.Linear) or not _ours(layer, x):
         y = layer(x)
         return y if then is None else then(y)
     if torch.compiler.is_compiling():
