@@ -22,6 +22,7 @@ def anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     if not torch.backends.mkldnn.is_available():
         pytest.skip("this PyTorch has no oneDNN")
     monkeypatch.setattr(products, "ONEDNN_IS_FASTER", True)
+    monkeypatch.setattr(products, "LEAST_SUMMED", 0)
 
 
 @pytest.fixture
@@ -128,13 +129,18 @@ def test_operations_are_counted_as_ever(calls) -> None:
 
 
 @torch.no_grad()
-def test_autocast_small_layers_and_other_numbers_are_pytorchs(calls, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_autocast_small_products_and_other_numbers_are_pytorchs(calls, monkeypatch: pytest.MonkeyPatch) -> None:
     layer = nn.Linear(130, 130)
     with torch.autocast("cpu", torch.bfloat16):
         assert linear(layer, torch.randn(2, 130)).dtype == torch.bfloat16
     linear(layer.double(), torch.randn(2, 130).double())
-    linear(nn.Linear(64, 64), torch.randn(2, 64))
     assert linear(layer.float(), torch.randn(0, 130)).shape == (0, 130)
+    monkeypatch.setattr(products, "LEAST_SUMMED", 3 * 130 * 130)
+    linear(layer, torch.randn(2, 130))
+    assert not calls
+    linear(layer, torch.randn(3, 130))
+    assert calls == [""]
+    calls.clear()
     monkeypatch.setattr(products, "ONEDNN_IS_FASTER", False)
     linear(layer, torch.randn(2, 130))
     assert not calls

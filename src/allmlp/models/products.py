@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-LEAST_WEIGHTS = 1 << 14  # below so many in a layer, what the call takes is more than what it saves
+LEAST_SUMMED = 8_000_000  # multiply-adds in float32; below, what oneDNN's call takes is more than what it saves
 
 
 class AsLinear:
@@ -67,16 +67,13 @@ def _ours(layer: nn.Linear, x: torch.Tensor) -> bool:
     """Whether what `layer` says may be computed otherwise than by calling it."""
     if torch.is_grad_enabled() or type(x) is not torch.Tensor or type(layer.weight) is not nn.Parameter:
         return False  # also what traces, and what computes for several networks or images at once
-    if not (type(layer) is nn.Linear or isinstance(layer, AsLinear)) or layer.weight.numel() < LEAST_WEIGHTS:
+    if not (type(layer) is nn.Linear or isinstance(layer, AsLinear)) or _watched() or _listened(layer):
         return False
     if x.device.type != "cpu" or x.dtype != layer.weight.dtype or not x.numel() or torch.is_autocast_enabled("cpu"):
         return False
     if x.dtype == torch.float32:
-        if not ONEDNN_IS_FASTER:
-            return False
-    elif x.dtype != torch.bfloat16 or not ONEDNN_HAS_BF16:
-        return False
-    return not _watched() and not _listened(layer)
+        return ONEDNN_IS_FASTER and x.numel() * layer.out_features >= LEAST_SUMMED
+    return x.dtype == torch.bfloat16 and ONEDNN_HAS_BF16
 
 
 def _watched() -> bool:
