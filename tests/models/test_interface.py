@@ -69,7 +69,7 @@ def test_intermediate_features_by_number_are_timms(pair, arguments):
     assert len(ours) == len(theirs) > 0
     for one, other in zip(ours, theirs, strict=True):
         assert_close(one, other)
-        assert one.is_contiguous() == other.is_contiguous()
+        assert one.is_contiguous()  # timm's are not where tokens are asked for
 
 
 @pytest.mark.parametrize(("arguments", "line"), [

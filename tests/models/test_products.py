@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from allmlp.models import products
 from allmlp.models.layers import Mlp, activate
+from allmlp.models.model import build
 from allmlp.models.products import linear, over_tokens
 from allmlp.models.variants import create_model
 
@@ -21,6 +22,7 @@ def anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     if not torch.backends.mkldnn.is_available():
         pytest.skip("this PyTorch has no oneDNN")
     monkeypatch.setattr(products, "ONEDNN_IS_FASTER", True)
+    monkeypatch.setattr(products, "LEAST_SUMMED", 0)
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ def test_what_comes_out_is_that_of_float64(dtype, activation, shape, calls) -> N
     exact.load_state_dict({name: tensor.double() for name, tensor in layer.state_dict().items()})
     wanted = exact(x.double()) if then is None else then(exact(x.double()))
     gelu = {"tanh": "tanh", "erf": "none"}.get(str(activation), "")
-    assert calls == ([gelu] if gelu or dtype == torch.float32 else [])  # PyTorch's bfloat16 products are oneDNN's
+    assert calls == [gelu]
     assert y.dtype == dtype
     assert y.shape == wanted.shape
     assert (y - wanted).abs().max() <= LIMIT[dtype] * wanted.abs().max()
@@ -67,6 +69,32 @@ def test_mixing_tokens_as_they_lie_is_mixing_them_transposed(dtype, bias) -> Non
     wanted = wanted + layer.bias.double()[:, None] if bias else wanted
     assert (over_tokens(layer, x_BSC) - wanted).abs().max() <= LIMIT[dtype] * wanted.abs().max()
     assert over_tokens(layer, x_BSC).is_contiguous()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=bf16)])
+@pytest.mark.parametrize("activation", ["tanh", "erf", "relu"])
+def test_an_mlp_over_tokens_gives_what_it_gives_for_each_channel_and_turns_nothing(dtype, activation) -> None:
+    torch.manual_seed(0)
+    mlp, x_BSC = Mlp(150, 130, activation, turned=True).to(dtype), torch.randn(3, 150, 70).to(dtype)
+    weights = {name: tensor.double() for name, tensor in mlp.state_dict().items()}
+    hidden = torch.einsum("fs,bsc->bfc", weights["fc1.weight"], x_BSC.double()) + weights["fc1.bias"][:, None]
+    wanted = torch.einsum("sf,bfc->bsc", weights["fc2.weight"], activate(activation)(hidden))
+    wanted = wanted + weights["fc2.bias"][:, None]
+    mixed_BSC = mlp(x_BSC.transpose(1, 2)).transpose(1, 2)
+    assert (mixed_BSC - wanted).abs().max() <= 2 * LIMIT[dtype] * wanted.abs().max()  # rounded twice
+    assert mixed_BSC.is_contiguous()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("stem", ["patches", "convolutions"])
+@pytest.mark.parametrize("name", ["mixer_s32_224", "resmlp_12_224", "gmlp_ti16_224"])
+def test_tokens_lie_one_after_the_other_in_the_whole_network(name: str, stem: str) -> None:
+    """Were they views of a map, each sum and each norm would read them across."""
+    config = create_model(name, num_classes=7, image_size=(64, 64)).config
+    model = build(config.with_(stem={"kind": stem}, depth=2)).eval()
+    _, outputs = model.forward_intermediates(torch.randn(2, 3, 64, 64), ["stem", "blocks.0", "blocks.1"])
+    assert all(tokens_BSC.is_contiguous() for tokens_BSC in outputs.values())
 
 
 def test_where_a_gradient_is_asked_for_layers_are_called_as_they_stand(calls) -> None:
@@ -101,13 +129,18 @@ def test_operations_are_counted_as_ever(calls) -> None:
 
 
 @torch.no_grad()
-def test_autocast_small_layers_and_other_numbers_are_pytorchs(calls, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_autocast_small_products_and_other_numbers_are_pytorchs(calls, monkeypatch: pytest.MonkeyPatch) -> None:
     layer = nn.Linear(130, 130)
     with torch.autocast("cpu", torch.bfloat16):
         assert linear(layer, torch.randn(2, 130)).dtype == torch.bfloat16
     linear(layer.double(), torch.randn(2, 130).double())
-    linear(nn.Linear(64, 64), torch.randn(2, 64))
     assert linear(layer.float(), torch.randn(0, 130)).shape == (0, 130)
+    monkeypatch.setattr(products, "LEAST_SUMMED", 3 * 130 * 130)
+    linear(layer, torch.randn(2, 130))
+    assert not calls
+    linear(layer, torch.randn(3, 130))
+    assert calls == [""]
+    calls.clear()
     monkeypatch.setattr(products, "ONEDNN_IS_FASTER", False)
     linear(layer, torch.randn(2, 130))
     assert not calls

@@ -143,9 +143,19 @@ def session_options(threads: int | None) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 4
-    # Where the processor lacks VNNI, products of bytes would be summed with saturation to 16 bits.
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    if not _has_vnni():  # products of bytes would be summed with saturation to 16 bits
+        options.add_session_config_entry("session.x64quantprecision", "1")
     return options
+
+
+def _has_vnni() -> bool:
+    """Whether the processor sums products of bytes in 32 bits, so that ONNX Runtime's quick kernels are exact too, and
+    twice as fast as the ones that always are; as Linux tells, elsewhere it is not known."""
+    try:
+        said = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    except OSError:
+        return False
+    return "avx512_vnni" in said or "avx_vnni" in said
 
 
 def load(path: Path, manifest: Manifest, threads: int | None = None) -> ExportPredictor:

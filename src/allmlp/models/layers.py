@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from allmlp.models.products import linear
+from allmlp.models.products import linear, over_tokens
 from allmlp.values import Value
 
 Gelu = Literal["tanh", "erf"]
@@ -96,10 +96,14 @@ def without_affine(config: AnyNorm) -> AnyNorm:
 
 
 class Mlp(nn.Module):
-    """Linear, activation, linear over the last axis: `(…, width)` to `(…, width)` through `hidden`."""
+    """Linear, activation, linear over the last axis: `(…, width)` to `(…, width)` through `hidden`.
 
-    def __init__(self, width: int, hidden: int, activation: Activation):
+    `turned`: x is a view `(B, C, S)` of tokens `(B, S, C)`; so is what comes out, where that saves turning it back.
+    """
+
+    def __init__(self, width: int, hidden: int, activation: Activation, turned: bool = False):
         super().__init__()
+        self.turned = turned
         self.fc1 = nn.Linear(width, hidden)
         self.act = activate(activation)
         self.fc2 = nn.Linear(hidden, width)
@@ -107,7 +111,10 @@ class Mlp(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if torch.jit.is_scripting():  # pyright: ignore[reportPrivateImportUsage]  (functions there take no modules)
             return self.fc2(self.act(self.fc1(x)))
-        return linear(self.fc2, linear(self.fc1, x, self.act))
+        hidden = linear(self.fc1, x, self.act)
+        if self.turned:
+            return over_tokens(self.fc2, hidden.transpose(1, 2)).transpose(1, 2)
+        return linear(self.fc2, hidden)
 
 
 class GluMlp(nn.Module):

@@ -2,7 +2,7 @@
 
 PyTorch computes float32 products on x86-64 with Intel's MKL, which on AMD's processors stays well below what they can
 do; and it writes what goes into GELU to memory to read it again. oneDNN, which comes with every PyTorch, does both at
-once (results/forward.csv). bfloat16 products are oneDNN's anyway, and GELU joins them on any processor.
+once (results/forward.csv). bfloat16 products are oneDNN's anyway, and GELU and the bias join them on any processor.
 
 Only where nobody can tell but by the clock: results differ by float rounding, as between two processors. Where a
 gradient is asked for, where somebody listens (hooks, counters of operations), in exports, in autocast and with weights
@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-LEAST_WEIGHTS = 1 << 14  # below so many in a layer, what the call takes is more than what it saves
+LEAST_SUMMED = 8_000_000  # multiply-adds in float32; below, what oneDNN's call takes is more than what it saves
 
 
 class AsLinear:
@@ -24,10 +24,10 @@ class AsLinear:
 def linear(layer: nn.Module, x: torch.Tensor, then: nn.Module | None = None) -> torch.Tensor:
     """`then(layer(x))`, or `layer(x)`: a linear layer over the last axis of x `(…, in)`, and an activation.
 
-    In one pass where `then` is a GELU and the layer may be computed by oneDNN.
+    In one pass where the layer may be computed by oneDNN, if `then` is a GELU.
     """
     gelu = then.approximate if isinstance(then, nn.GELU) and not _listened(then) else ""
-    if not isinstance(layer, nn.Linear) or not _ours(layer, x) or not (gelu or x.dtype == torch.float32):
+    if not isinstance(layer, nn.Linear) or not _ours(layer, x):
         y = layer(x)
         return y if then is None else then(y)
     if torch.compiler.is_compiling():
@@ -67,16 +67,13 @@ def _ours(layer: nn.Linear, x: torch.Tensor) -> bool:
     """Whether what `layer` says may be computed otherwise than by calling it."""
     if torch.is_grad_enabled() or type(x) is not torch.Tensor or type(layer.weight) is not nn.Parameter:
         return False  # also what traces, and what computes for several networks or images at once
-    if not (type(layer) is nn.Linear or isinstance(layer, AsLinear)) or layer.weight.numel() < LEAST_WEIGHTS:
+    if not (type(layer) is nn.Linear or isinstance(layer, AsLinear)) or _watched() or _listened(layer):
         return False
     if x.device.type != "cpu" or x.dtype != layer.weight.dtype or not x.numel() or torch.is_autocast_enabled("cpu"):
         return False
     if x.dtype == torch.float32:
-        if not ONEDNN_IS_FASTER:
-            return False
-    elif x.dtype != torch.bfloat16 or not ONEDNN_HAS_BF16:
-        return False
-    return not _watched() and not _listened(layer)
+        return ONEDNN_IS_FASTER and x.numel() * layer.out_features >= LEAST_SUMMED
+    return x.dtype == torch.bfloat16 and ONEDNN_HAS_BF16
 
 
 def _watched() -> bool:

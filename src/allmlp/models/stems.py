@@ -129,7 +129,7 @@ class PatchEmbedding(nn.Module):
 
     def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         check_images(images_BCHW, self.channels, self.height, self.width)
-        return self.norm(self.proj(images_BCHW).flatten(2).transpose(1, 2))
+        return self.norm(tokens(self.proj(images_BCHW)))
 
 
 class ConvolutionEmbedding(nn.Module):
@@ -156,7 +156,12 @@ class ConvolutionEmbedding(nn.Module):
         x_BCHW = self.proj(self.layers(images_BCHW))
         if self.tokens is not None:
             x_BCHW = F.adaptive_avg_pool2d(x_BCHW, self.tokens)
-        return x_BCHW.flatten(2).transpose(1, 2)
+        return tokens(x_BCHW)
+
+
+def tokens(x_BCHW: torch.Tensor) -> torch.Tensor:
+    """The places of a map as tokens `(B, S, C)`, each in one piece: all that is added to them later lies as they do."""
+    return x_BCHW.flatten(2).transpose(1, 2).contiguous()
 
 
 class OverChannels(nn.Module):

@@ -78,14 +78,16 @@ class MixerBlock(nn.Module):
         super().__init__()
         tokens = grid[0] * grid[1]
 
-        def mlp(size: int, hidden: int) -> nn.Module:
-            return GluMlp(size, hidden) if config.activation == "swiglu" else Mlp(size, hidden, config.activation)
+        def mlp(size: int, hidden: int, turned: bool) -> nn.Module:
+            if config.activation == "swiglu":
+                return GluMlp(size, hidden)
+            return Mlp(size, hidden, config.activation, turned)
 
         self.norm1 = build_norm(config.norm, width)
-        self.mlp_tokens = mlp(tokens, config.token_hidden)
+        self.mlp_tokens = mlp(tokens, config.token_hidden, turned=True)
         self.drop_path1 = drop_paths[0]
         self.norm2 = build_norm(without_affine(config.norm) if config.folded else config.norm, width)
-        self.mlp_channels = mlp(width, config.channel_hidden)
+        self.mlp_channels = mlp(width, config.channel_hidden, turned=False)
         self.drop_path2 = drop_paths[1]
 
     def forward(self, x_BSC: torch.Tensor) -> torch.Tensor:
