@@ -112,9 +112,11 @@ Floats product(const Kernels& k, const Product& p, const Data& d) {
   const Floats rs = padded(d.row_scale, g.rows), rh = padded(d.row_shift, g.rows);
   const Floats cs = padded(d.column_scale, all), ch = padded(d.column_shift, all);
   g.row_scale = rs.data(), g.row_shift = rh.data(), g.column_scale = cs.data(), g.column_shift = ch.data();
-  const Floats shift = widened(d.shift, d.rows, d.columns, g.rows, all), gate = widened(d.gate, d.rows, d.columns, g.rows, all);
+  const Floats shift = widened(d.shift, d.rows, d.columns, g.rows, all);
+  Floats gate = widened(d.gate, d.rows, d.columns, g.rows, all);
+  for (float& factor : gate) factor *= 0.5f;
   g.shift = shift.data(), g.shift_stride = all;
-  if (p.gated) g.gate = gate.data(), g.gate_stride = all, g.out_scale = 0.5f, g.out_shift = 128;
+  if (p.gated) g.gate = gate.data(), g.gate_stride = all, g.out_shift = 128;
   if (int8) g.table = d.table;
   Floats x = widened(d.x, d.rows, d.columns, g.rows, all);
   g.x = x.data(), g.x_stride = all;
