@@ -5,10 +5,10 @@
 
 Every contender is a process of its own; one of them works at a time. In each round every contender has its turn: calls
 for 0.15 seconds that do not count, since its memory has been idle, and for 0.15 seconds of which the median does: turns
-so short that a host that is slow for seconds is slow for all. Ratios are taken within a round. The same normalised images for all, random weights, evaluation mode,
-`torch.inference_mode`; bf16: weights and images. `compiled` is `torch.compile` of the whole network. timm's Mixers have
-GELU's erf form, ours the published tanh form. Rows go to results/forward.csv, in place of those that the same kind of
-processor gave before.
+so short that a host that is slow for seconds is slow for all. Ratios are taken within a round. The same normalised
+images for all, random weights, evaluation mode, `torch.inference_mode`; bf16: weights and images. `compiled` is
+`torch.compile` of the whole network. timm's Mixers have GELU's erf form, ours the published tanh form. Rows go to
+results/forward.csv, in place of those that the same kind of processor gave before.
 """
 
 import argparse
