@@ -1,14 +1,14 @@
 """Inference in PyTorch: our networks beside timm's, eager and compiled.
 
     python benchmarks/forward.py [--models mixer_s16_224 …] [--precisions fp32 bf16] [--batch-sizes 1 16]
-        [--rounds 5] [--threads 2]
+        [--rounds 15] [--threads 2]
 
 Every contender is a process of its own; one of them works at a time. In each round every contender has its turn: calls
-for half a second that do not count, since its memory has been idle, and for half a second of which the median does.
-Ratios are taken within a round. The same normalised images for all, random weights, evaluation mode,
-`torch.inference_mode`; bf16: weights and images. `compiled` is `torch.compile` of the whole network. timm's Mixers have
-GELU's erf form, ours the published tanh form. Rows go to results/forward.csv, in place of those that the same kind of
-processor gave before.
+for 0.15 seconds that do not count, since its memory has been idle, and for 0.15 seconds of which the median does: turns
+so short that a host that is slow for seconds is slow for all. Ratios are taken within a round. The same normalised
+images for all, random weights, evaluation mode, `torch.inference_mode`; bf16: weights and images. `compiled` is
+`torch.compile` of the whole network. timm's Mixers have GELU's erf form, ours the published tanh form. Rows go to
+results/forward.csv, in place of those that the same kind of processor gave before.
 """
 
 import argparse
@@ -28,7 +28,7 @@ COLUMNS = ("model", "batch_size", "precision", "contender", "images_per_second",
            "command")
 MODELS = ("mixer_s16_224", "mixer_b16_224", "resmlp_24_224", "gmlp_s16_224", "mixer_s32_224", "mixer_l16_224")
 CONTENDERS = ("timm eager", "timm compiled", "ours eager", "ours compiled")
-WARM_SECONDS, TURN_SECONDS = 0.5, 0.5
+WARM_SECONDS, TURN_SECONDS = 0.15, 0.15
 
 
 def contend(contender: str, name: str, batch_size: int, precision: str, threads: int) -> None:
@@ -95,7 +95,7 @@ def main() -> None:
     options.add_argument("--batch-sizes", nargs="+", type=int, default=[1, 16])
     options.add_argument("--contenders", nargs="+", default=CONTENDERS, choices=CONTENDERS,
                          help="beside timm eager; all of them unless given")
-    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--rounds", type=int, default=15)
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--hold", action="store_true", help="wait for a line on stdin before each round")
     options.add_argument("--contend", type=json.loads, help=argparse.SUPPRESS)

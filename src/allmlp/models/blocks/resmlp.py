@@ -93,8 +93,11 @@ class ResMLPBlock(nn.Module):
         else:
             mixed_BSC = over_tokens(self.linear_tokens, normed_BSC)
         if self.shift1 is None:
-            x_BSC = torch.addcmul(x_BSC, self.ls1, self.drop_path1(mixed_BSC))
+            mixed_BSC = self.ls1 * mixed_BSC
         else:
-            x_BSC = x_BSC + self.drop_path1(torch.addcmul(self.shift1, self.ls1, mixed_BSC))
-        mixed_BSC = self.drop_path2(self.mlp_channels(self.norm2(x_BSC)))
-        return x_BSC + mixed_BSC if self.ls2 is None else torch.addcmul(x_BSC, self.ls2, mixed_BSC)
+            mixed_BSC = torch.addcmul(self.shift1, self.ls1, mixed_BSC)
+        x_BSC = x_BSC + self.drop_path1(mixed_BSC)
+        mixed_BSC = self.mlp_channels(self.norm2(x_BSC))
+        if self.ls2 is not None:
+            mixed_BSC = self.ls2 * mixed_BSC
+        return x_BSC + self.drop_path2(mixed_BSC)
