@@ -79,7 +79,7 @@ def export_auto(model: Model, folder: str | os.PathLike, wish: Wish, evidence: E
 def choose(passed: Mapping[Precision, tuple[float, int]]) -> tuple[Precision, str]:
     """The precision to keep, and why. `passed`: of each the latency, over that of one and the same, and bytes."""
     quickest = min(latency for latency, _ in passed.values())
-    tied = [precision for precision, (latency, _) in passed.items() if latency <= quickest * NOISE]
+    tied: list[Precision] = [precision for precision, (latency, _) in passed.items() if latency <= quickest * NOISE]
     best = min(tied, key=lambda precision: (passed[precision][1], passed[precision][0]))
     return best, "the fastest that passes" if len(tied) == 1 else (
         f"no slower than {', '.join(each for each in tied if each != best)} by more than the noise, and smaller")
