@@ -118,7 +118,12 @@ NB_MODULE(_engine, m) {
         return nb::make_tuple(n.header().image_height, n.header().image_width);
       })
       .def_prop_ro("num_classes", [](const Network& n) { return n.header().classes; })
-      .def_prop_ro("multiply_adds", &Network::multiply_adds)
+      .def_prop_ro("multiply_adds", [](const Network& n) {
+        nb::dict of_precisions;
+        for (Precision precision : {Precision::fp32, Precision::bf16, Precision::int8})
+          if (n.multiply_adds(precision)) of_precisions[name_of(precision)] = n.multiply_adds(precision);
+        return of_precisions;
+      })
       .def_prop_ro("memory", &Network::memory);
   m.def("open", &from_file, "path"_a, "level"_a, "threads"_a);
   m.def("from_bytes", &from_bytes, "data"_a, "level"_a, "threads"_a);

@@ -32,7 +32,8 @@ Network::Network(Source& source, const std::string& level, int threads) {
   const int64_t classes = header_.classes;
 
   stem_ = reader.panels(*stem_kind_->kernels, width_, pixels, kStemZeroPoint);
-  multiply_adds_ = int64_t(tokens_) * width_ * pixels + classes * width_;
+  multiply_adds_of(Precision(header_.precision)) += int64_t(tokens_) * width_ * pixels;
+  multiply_adds_of(Precision::fp32) += classes * width_;
   for (const BlockHeader& block : reader.blocks()) blocks_.push_back(read_block(reader, block));
   norm_ = read_norm(reader, header_.norm, header_.norm_epsilon, width_);
   head_ = reader.panels(*float_kernels_, int(classes), width_, 0);
@@ -88,7 +89,7 @@ Network::Block Network::read_block(Reader& reader, const BlockHeader& h) {
       for (int t = 0; t < tokens_; ++t) block.tokens1.shift.floats()[t] *= h.gate_scale;
     }
     block.channels2 = reader.panels(over_channels, width_, half, zero[3]);
-    multiply_adds_ += tokens * width * (hidden + half) + tokens * tokens * half;
+    multiply_adds_of(over_channels.precision) += tokens * width * (hidden + half) + tokens * tokens * half;
     return block;
   }
   block.norm1 = read_norm(reader, h.norm1, h.epsilon1, width);
@@ -100,18 +101,18 @@ Network::Block Network::read_block(Reader& reader, const BlockHeader& h) {
       block.tokens_table = reader.table();
     }
     block.tokens2 = reader.rows(over_tokens, tokens_, token_hidden, zero[1]);
-    multiply_adds_ += 2 * tokens * width * token_hidden;
+    multiply_adds_of(over_tokens.precision) += 2 * tokens * width * token_hidden;
   } else {
     block.tokens1 = reader.rows(over_tokens, tokens_, tokens_, zero[0], false);
     block.column_scale = reader.floats(width, padded_width_);
     block.shift = reader.float_panels(width, columns_, tokens);
-    multiply_adds_ += tokens * tokens * width;
+    multiply_adds_of(over_tokens.precision) += tokens * tokens * width;
   }
   block.norm2 = read_norm(reader, h.norm2, h.epsilon2, width);
   block.channels1 = reader.panels(over_channels, int(hidden), width_, zero[2]);
   if (int8_channels) block.channels_table = reader.table();
   block.channels2 = reader.panels(over_channels, width_, int(hidden), zero[3]);
-  multiply_adds_ += 2 * tokens * width * hidden;
+  multiply_adds_of(over_channels.precision) += 2 * tokens * width * hidden;
   return block;
 }
 

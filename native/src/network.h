@@ -27,10 +27,13 @@ class Network {
   const char* level() const { return float_kernels_->level; }
   // Of the stem, then of each block's layers over tokens and over channels.
   const std::vector<Precision>& precisions() const { return precisions_; }
-  int64_t multiply_adds() const { return multiply_adds_; }  // of the linear layers, for one image
+  // Of the linear layers in a precision, for one image.
+  int64_t multiply_adds(Precision precision) const { return multiply_adds_[int(precision)]; }
   int64_t memory() const { return arena_.taken(); }         // bytes of weights and of all that runs in
 
  private:
+  int64_t& multiply_adds_of(Precision precision) { return multiply_adds_[int(precision)]; }
+
   struct NormWeights {
     bool statistics;
     float epsilon;
@@ -88,7 +91,7 @@ class Network {
   const Kernels* float_kernels_;  // fp32: the head, and what is in float anyway, statistics and the mean over tokens
   int threads_, tokens_, width_, columns_, padded_width_, panels_, chunk_ = 64;
   int64_t x_stride_, half_stride_;
-  int64_t multiply_adds_ = 0;
+  int64_t multiply_adds_[3] = {};
   Linear stem_, head_;
   NormWeights norm_;
   std::vector<Block> blocks_;

@@ -2,11 +2,13 @@
 
 Columns have timm's names where timm has them (its `benchmark.py`): `infer_samples_per_sec` images per second and
 `infer_step_time` milliseconds per batch, both of the median round; `infer_gmacs`; `top1` in percent. `peak_percent`:
-two operations per multiply-add, over what the precision's multiply instruction could do at most, measured here.
+two operations per multiply-add, over what the multiply instruction of the precision could do at most, measured here;
+of a file for the engine, whose layers may differ, over what those of its precisions could do, each for its part.
 """
 
 import contextlib
 import itertools
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,8 +65,8 @@ def run(contest: Contest, images: Callable[[tuple[int, int], int], np.ndarray]) 
             process = stack.enter_context(PredictorProcess(model.path, threads))
             process.logits(images(tuple(process.about["image_size"]), max(contest.batch_sizes)))
             runners[model, threads] = process
-        precisions = {model: kind(model.path, runners[model, contest.threads[0]].about)[1] for model in contest.models}
-        wanted = {(precisions[model], threads) for model, threads in runners}
+        shares = {model: shares_of(model.path, runners[model, contest.threads[0]].about) for model in contest.models}
+        wanted = {(precision, threads) for model, threads in runners for precision in shares[model]}
         for batch in contest.batch_sizes:
             before = {each: peak(*each) for each in wanted}
             rounds: dict[tuple[Entry, int], list[float]] = {key: [] for key in runners}
@@ -76,8 +78,9 @@ def run(contest: Contest, images: Callable[[tuple[int, int], int], np.ndarray]) 
                     break
             peaks = {each: max(known, peak(*each) or known) if known else None for each, known in before.items()}
             for (model, threads), seconds in rounds.items():
+                parts = [(share, peaks[precision, threads]) for precision, share in shares[model].items()]
                 yield row(model, threads, batch, runners[model, threads].about, seconds[1:],  # the first warms up
-                          peaks[precisions[model], threads])
+                          attainable(parts))
 
 
 def row(model: Entry, threads: int, batch: int, about: Mapping[str, Any], seconds: Sequence[float],
@@ -100,6 +103,23 @@ def row(model: Entry, threads: int, batch: int, about: Mapping[str, Any], second
     }  # fmt: skip
 
 
+def shares_of(path: str, about: Mapping[str, Any]) -> dict[str, float]:
+    """How much of the multiply-adds each precision has; nothing where layers differ and nobody says by how much."""
+    if counts := about.get("by_precision"):
+        return {precision: count / sum(counts.values()) for precision, count in counts.items()}
+    mixed = manifests.is_export(path) and manifests.read(path).float_layers
+    return {} if mixed else {kind(path, about)[1]: 1.0}
+
+
+def attainable(parts: Sequence[tuple[float, float | None]]) -> float | None:
+    """Operations per second that could be done at most where each part has its (share of the operations, peak).
+
+    None where a peak is not known, or there are no parts."""
+    if not parts or not all(peak for _, peak in parts):
+        return None
+    return 1 / sum(share / peak for share, peak in parts if peak)
+
+
 def peak(precision: str, threads: int) -> float | None:
     """Operations per second of multiplications in registers; None where the engine, which measures it, is not there."""
     try:
@@ -120,6 +140,8 @@ def size(path: str) -> float | None:
     """Megabytes of the file, or of what an exported folder lists; None for what lies elsewhere."""
     if manifests.is_export(path):
         return sum(file.bytes for file in manifests.read(path).files.values()) / 1e6
+    if native.is_model_file(path):
+        return os.path.getsize(path) / 1e6
     from allmlp.checkpoint import find_checkpoint  # which brings torch, and a folder of exports needs none
 
     try:

@@ -17,7 +17,7 @@ import torch
 
 import allmlp
 from allmlp.errors import AllMLPError, BadCheckpoint, BadSetting, UnknownName, printable
-from allmlp.files import load_tensors, read_metadata, refuse_link_out, save_tensors
+from allmlp.files import ENGINE_MAGIC, EXPORT_MANIFEST, load_tensors, read_metadata, refuse_link_out, save_tensors
 from allmlp.models.model import Model, ModelConfig, Output, build_on_meta, check_model, one_name_per_class
 from allmlp.models.resize import Method, resize
 from allmlp.models.variants import VARIANTS
@@ -148,13 +148,30 @@ def find_checkpoint(path: str | os.PathLike) -> Path:
     path = Path(path)
     if os.path.isdir(path):  # Path's own raises for a name that is too long
         found = next((path / name for name in CHECKPOINT_NAMES if (path / name).is_file()), hub_weights(path))
+        if found is None and (path / EXPORT_MANIFEST).is_file():
+            raise _exported(path, "an export")
         if found is None:
             raise BadCheckpoint(f"{path}: a folder without {' or '.join(CHECKPOINT_NAMES)}; give a run folder")
         refuse_link_out(found)
         return found
     if not os.path.exists(path):
         raise _not_there(path)
+    if path.is_file() and _begins_with(path, ENGINE_MAGIC):
+        raise _exported(path, "a file for the engine")
     return path
+
+
+def _begins_with(path: Path, start: bytes) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(start)) == start
+    except OSError:  # whoever reads all of it will say why
+        return False
+
+
+def _exported(path: Path, what: str) -> BadCheckpoint:
+    return BadCheckpoint(f"{path}: {what}, which `allmlp predict`, `evaluate`, `bench` and `serve` take; here the "
+                         f"network that it was made from is needed: {GIVE}")
 
 
 def _not_there(path: Path) -> AllMLPError:

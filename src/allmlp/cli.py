@@ -206,7 +206,7 @@ def parser() -> Parser:
                         help="auto: the fastest within --max-drop (default: fp32)")
     export.add_argument("--quantiser", metavar="NAME",
                         help="who finds int8's scales: ours, ort, nncf, xnnpack (default: by the runtime)")
-    export.add_argument("--max-drop", type=float, metavar="POINTS",
+    export.add_argument("--max-drop", type=not_negative_number, metavar="POINTS",
                         help="refuse what loses more accuracy than this, or is slower than fp32; needs DATA")
     export.add_argument("--data", metavar="DATA", help="to calibrate (train split) and compare (default: the run's)")
     export.add_argument("--images", type=positive, metavar="N",

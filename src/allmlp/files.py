@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit; a header is read whole before anything else
 CHECKSUM = "allmlp-crc32"
+EXPORT_MANIFEST = "manifest.json"  # what an exported folder holds
+ENGINE_MAGIC = b"ALLMLPN\n"  # how a file for the engine begins
 
 
 def save_tensors(tensors: "Mapping[str, torch.Tensor]", path: str | os.PathLike, metadata: dict[str, str]) -> None:

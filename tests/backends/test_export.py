@@ -9,7 +9,7 @@ import torch
 
 from allmlp import load_predictor
 from allmlp.backends import manifest as manifests
-from allmlp.backends.auto import export_auto
+from allmlp.backends.auto import choose, export_auto
 from allmlp.backends.export import Exported, Wish, export
 from allmlp.backends.process import PredictorProcess
 from allmlp.backends.pytorch import PyTorchPredictor
@@ -115,6 +115,19 @@ def test_auto_keeps_the_fastest_precision_within_the_budget_and_says_why(tmp_pat
     done = export_auto(model, tmp_path / "other", Wish("native", max_drop=0.0, threads=1), exact, calibration)
     assert done.manifest.precision == "fp32"
     assert "int8 does not do: " in done.manifest.chosen[0]
+
+
+@pytest.mark.parametrize("passed,best,why", [
+    ({"int8": (0.5, 10), "bf16": (0.7, 20)}, "int8", "the fastest"),
+    ({"int8": (0.7, 10), "bf16": (0.5, 20)}, "bf16", "the fastest"),
+    ({"int8": (0.51, 10), "bf16": (0.5, 20)}, "int8", "no slower than bf16 by more than the noise, and smaller"),
+    ({"int8": (0.5, 10), "bf16": (0.5, 20)}, "int8", "no slower than bf16"),
+    ({"fp32": (1.0, 40)}, "fp32", "the fastest"),
+])  # fmt: skip
+def test_auto_takes_the_faster_precision_and_of_two_equally_fast_the_smaller(passed, best: str, why: str):
+    chosen, said = choose(passed)
+    assert chosen == best
+    assert said.startswith(why)
 
 
 def test_what_int8_costs_each_layer_is_in_the_manifest(tmp_path: Path):

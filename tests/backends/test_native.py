@@ -198,6 +198,11 @@ def test_a_level_or_number_of_threads_that_is_none_is_refused(tmp_path: Path):
         native.load(tmp_path / "m", level="neon512")
     with pytest.raises(BadSetting, match="threads must be 1 to 256"):
         native.load(tmp_path / "m", threads=0)
+    for threads in (2**40, -1, 1.5, "2"):
+        with pytest.raises(ValueError, match=f"threads must be 1 to 256, not {threads!r}"):
+            allmlp_native.Model(tmp_path / "m", threads=threads)
+        with pytest.raises(ValueError, match="threads must be 1 to 256"):
+            allmlp_native.peak("fp32", threads=threads)
 
 
 def test_a_description_that_does_not_fit_the_network_is_refused(tmp_path: Path):

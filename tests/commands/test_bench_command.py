@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from allmlp import bench
+from allmlp import bench, create_model
+from allmlp.backends import native
 from allmlp.backends.native import MAGIC
+from allmlp.backends.process import PredictorProcess
+from allmlp.inspection.flops import by_part
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'allmlp[export]'")
 pytest.importorskip("onnx", reason="onnx is not installed: pip install 'allmlp[export]'")
@@ -29,6 +32,29 @@ def test_rows_are_the_percentiles_of_the_rounds(tmp_path: Path):
     assert (row["infer_img_size"], row["backend"], row["peak_memory_mb"]) == ("8x12", "native", 3.0)
     assert row["file_mb"] == 1.0
     assert row["without_torch"]
+
+
+def test_the_peak_of_a_network_of_several_precisions_is_that_of_each_layers_own():
+    assert np.isclose(bench.attainable([(1.0, 8e9)]), 8e9)
+    # Of 16e9 operations 4e9 take 1 s at 4e9 per second, and 12e9 take 1 s at 12e9: 2 s.
+    assert np.isclose(bench.attainable([(0.25, 4e9), (0.75, 12e9)]), 8e9)
+    assert bench.attainable([(0.5, 4e9), (0.5, None)]) is None
+    assert bench.attainable([]) is None
+
+
+def test_the_engine_says_which_multiply_adds_are_in_which_precision(tmp_path: Path):
+    pytest.importorskip("allmlp_native", reason="the engine is not installed: make native")
+    model = create_model("mixer_p2_8", num_classes=10)
+    calibration = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), dtype=np.uint8)
+    native.export(model, tmp_path / "m", "int8", calibration, float_layers={"blocks.0.channels": "bf16"})
+    with PredictorProcess(tmp_path / "m", 1) as process:
+        by_precision = process.about["by_precision"]
+    parts, depth = by_part(model.config), len(model.blocks)
+    assert by_precision == {"fp32": parts["head"], "bf16": parts["channel mixing"] // depth,
+                            "int8": sum(parts.values()) - parts["head"] - parts["channel mixing"] // depth}
+    shares = bench.shares_of(str(tmp_path / "m"), {"by_precision": by_precision})
+    assert np.isclose(sum(shares.values()), 1)
+    assert np.isclose(shares["bf16"] / shares["fp32"], parts["channel mixing"] / depth / parts["head"])
 
 
 @pytest.mark.slow

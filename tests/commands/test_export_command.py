@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from allmlp import create_model
-from allmlp.backends import BACKENDS
+from allmlp import checkpoint, create_model
+from allmlp.backends import BACKENDS, native
+from allmlp.backends.export import Wish, unverified
 from allmlp.cli import parser
 from allmlp.commands.doctor import why_not
 from allmlp.commands.export import evidence, pictures
@@ -35,16 +36,6 @@ def test_an_exported_run_is_a_model_for_evaluate_and_predict(cli, trained: Path,
     assert {entry["class"] for entry in json.loads(out)["predictions"][0]["top"]} <= set("0123456789")
 
 
-@pytest.mark.slow
-def test_int8_worse_than_asked_is_refused_with_exit_code_1(cli, trained: Path, tmp_path: Path):
-    code, out, err = cli("export", trained, "--to", "onnx", "--precision", "int8", "--max-drop", "-100", "--threads", 1,
-                         "--output", tmp_path / "int8", "--images", 40)
-    assert code == 1
-    assert "onnx int8 (ours): on 40 images (digits, test)" in out
-    assert "not exported: it loses" in err
-    assert not (tmp_path / "int8").exists()
-
-
 def test_what_int8_costs_each_layer_is_printed_worst_first(cli, trained: Path, tmp_path: Path):
     code, out, _ = cli("export", trained, "--to", "onnx", "--precision", "int8", "--sensitivity", "--threads", 1,
                        "--calibration", "percentile", "--output", tmp_path / "int8", "--images", 20)
@@ -65,12 +56,30 @@ def test_what_int8_costs_each_layer_is_printed_worst_first(cli, trained: Path, t
     (("--to", "native", "--precision", "int8", "--activations", "dynamic"), "ranges of calibration; use --to onnx"),
     (("--to", "native", "--activations", "dynamic"), "ranges of calibration; use --to onnx"),
     (("--to", "onnx", "--calibration", "mse"), "about our own int8, not onnx fp32"),
+    (("--to", "onnx", "--precision", "int8", "--max-drop", "-1"), "'-1' is not a number of at least 0"),
+    (("--to", "onnx", "--precision", "int8", "--max-drop", "nan"), "'nan' is not a number of at least 0"),
 ])  # fmt: skip
 def test_what_cannot_be_exported_is_one_line_and_exit_code_2(cli, trained: Path, arguments: tuple, message: str):
     code, _, err = cli("export", trained, *arguments)
     assert code == 2
     assert message in err
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["inspect", "export", "train"])
+def test_an_export_where_the_network_itself_is_needed_is_one_line_that_says_what_is_accepted(
+        cli, trained: Path, tmp_path: Path, command: str):
+    made = {"onnx": tmp_path / "folder", "native": tmp_path / "file.allmlp"}
+    unverified(checkpoint.load(trained), made["onnx"], Wish("onnx"))
+    native.export(checkpoint.load(trained), made["native"])
+    arguments = {"inspect": (), "export": ("--to", "onnx"), "train": ("--output", tmp_path / "run")}[command]
+    for model, what in ((made["onnx"], "an export"), (made["native"], "a file for the engine")):
+        given = ("digits", "--init", model) if command == "train" else (model,)
+        code, out, err = cli(command, *given, *arguments)
+        assert (code, out) == (2, "")
+        assert len(err.splitlines()) == 1
+        assert f"{model}: {what}, which `allmlp predict`, `evaluate`, `bench` and `serve` take; here the network" in err
+        assert "give a checkpoint (.safetensors), a run folder" in err
 
 
 def test_int8_needs_images_of_the_networks_own(cli, trained: Path, tmp_path: Path):

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 import allmlp
-from allmlp import load_predictor
+from allmlp import checkpoint, load_predictor
 from allmlp.backends import manifest as manifests
+from allmlp.backends.export import Wish, export
+from allmlp.commands.export import evidence, pictures
 from allmlp.data import open_data
 from allmlp.models.blocks import MixerConfig
 from allmlp.models.config import ModelConfig
@@ -71,11 +73,27 @@ def test_layers_that_int8_ruins_stay_in_float_and_the_rest_is_int8(cli, planted:
 
 
 @pytest.mark.slow
-def test_int8_is_refused_where_no_number_of_layers_in_float_is_enough(cli, planted: Path, tmp_path: Path):
-    code, out, err = cli("export", planted, "--to", "native", "--precision", "int8", "--max-drop", -50, "--data",
-                         "digits", "--images", 40, "--threads", 1, "--output", tmp_path / "int8")
+def test_int8_is_refused_where_no_number_of_layers_in_float_is_enough(planted: Path, tmp_path: Path):
+    model, digits = checkpoint.load(planted), open_data("digits")
+    done = export(model, tmp_path / "int8", Wish("native", "int8", max_drop=-50, threads=1),  # which nothing reaches
+                  evidence(model, digits, True, 40, 64, needs_labels=True),
+                  pictures(digits.splits["train"], model.preprocess, 64))
+    assert done.folder is None
+    assert [layers for layers, _ in done.tried] == [0, 1, 2]
+    found = done.manifest.verification
+    assert found is not None
+    assert any("it loses" in failure for failure in found.failures)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_int8_worse_than_asked_is_refused_with_exit_code_1(cli, planted: Path, tmp_path: Path):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'allmlp[export]'")
+    code, out, err = cli("export", planted, "--to", "onnx", "--precision", "int8", "--quantiser", "ort",
+                         "--max-drop", 1, "--data", "digits", "--images", 40, "--threads", 1,
+                         "--output", tmp_path / "int8")
     assert code == 1
-    assert [line.split()[0] for line in out.splitlines() if " layers in float: " in line] == ["0", "1", "2"]
+    assert "onnx int8 (ort): on 40 images (digits, test)" in out
     assert "not exported: it loses" in err
     assert not list(tmp_path.iterdir())
 

@@ -13,6 +13,8 @@ import pytest
 
 allmlp_native = pytest.importorskip("allmlp_native", reason="the engine is not built: make native")
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # building takes the most of a minute of two processors
+
 NATIVE = Path(__file__).parents[2] / "native"
 fuzz = SimpleNamespace(**runpy.run_path(str(NATIVE / "tools" / "fuzz.py")))  # has networks with a block of each family
 IMAGES = np.random.default_rng(1).integers(0, 256, (3, *fuzz.SIZE, 3), dtype=np.uint8)
@@ -73,7 +75,6 @@ def emulated(processor: str, program: Path, *arguments: object) -> subprocess.Co
     return subprocess.run(command, capture_output=True, timeout=200)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("processor,absent", [
     ("cortex-a53", {"neon-i8mm fp32", "neon-i8mm bf16", "neon-i8mm int8", "neon int8"}),
     ("cortex-a76", {"neon-i8mm fp32", "neon-i8mm bf16", "neon-i8mm int8"}),
@@ -95,7 +96,6 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "model", tmp_path / "images"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("precision", TOLERANCE)
 def test_a_network_gives_the_logits_of_the_reference_on_every_level(programs: Path, files: tuple[Path, Path],
                                                                      precision: str):
@@ -110,7 +110,6 @@ def test_a_network_gives_the_logits_of_the_reference_on_every_level(programs: Pa
             assert np.abs(logits - expected).max() < TOLERANCE[precision], level
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("processor", PROCESSORS)
 def test_each_processor_gets_the_best_level_that_it_has_the_instructions_for(programs: Path, files: tuple[Path, Path],
                                                                              processor: str):

@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 __all__ = ["BadModel", "Model", "kernels", "peak", "tanh_gelu", "tanh_gelus"]
 
 BadModel = _engine.BadModel
+MOST_THREADS = 256
 
 
 def cores() -> int:
@@ -27,16 +28,23 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _checked(threads: int) -> int:
+    if not isinstance(threads, int | np.integer) or not 1 <= threads <= MOST_THREADS:
+        raise ValueError(f"threads must be 1 to {MOST_THREADS}, not {threads!r:.60}")
+    return int(threads)
+
+
 class Model:
     """A model file, ready to run.
 
-    `threads`: how many processors may work at once, all that there are if None; `level`: the instruction set, "auto"
-    or one that `kernels` lists. Calls from several Python threads are safe and wait for each other. Raises `BadModel`
-    for a file that is damaged or of another kind, and `ValueError` for a level that doesn't run here.
+    `threads`: how many processors may work at once, 1 to 256, all that there are if None; `level`: the instruction set,
+    "auto" or one that `kernels` lists. Calls from several Python threads are safe and wait for each other. Raises
+    `BadModel` for a file that is damaged or of another kind, and `ValueError` for a level that doesn't run here and for
+    other numbers of threads.
     """
 
     def __init__(self, path: str | os.PathLike | bytes, threads: int | None = None, level: str = "auto"):
-        count = cores() if threads is None else threads
+        count = min(cores(), MOST_THREADS) if threads is None else _checked(threads)
         if isinstance(path, bytes):
             self._network = _engine.from_bytes(path, level, count)
         else:
@@ -115,6 +123,11 @@ class Model:
     @property
     def multiply_adds(self) -> int:
         """Multiply-adds of the linear layers for one image."""
+        return sum(self._network.multiply_adds.values())
+
+    @property
+    def multiply_adds_by_precision(self) -> dict[str, int]:
+        """The same by the precisions that layers have; the head has fp32 in every file."""
         return self._network.multiply_adds
 
     @property
@@ -142,7 +155,7 @@ def kernels() -> list[dict[str, Any]]:
 
 def peak(precision: str, threads: int = 1, level: str = "auto", seconds: float = 0.02, repeats: int = 5) -> float:
     """Operations per second (two per multiply-add) of multiplications in registers: what can't be exceeded here."""
-    return _engine.peak(precision, threads, level, seconds, repeats)
+    return _engine.peak(precision, _checked(threads), level, seconds, repeats)
 
 
 def tanh_gelu(x: np.ndarray, to: np.ndarray, of_y: np.ndarray | None = None, threads: int = 1,

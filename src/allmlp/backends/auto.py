@@ -19,15 +19,16 @@ from allmlp.errors import BadSetting
 from allmlp.models.model import Model
 
 ORDER: tuple[Precision, ...] = ("int8", "bf16", "fp32")  # as quick as they should be
+NOISE = 1.03  # medians move by one or two percent from minute to minute; what is as near as this is equally fast
 
 
 def export_auto(model: Model, folder: str | os.PathLike, wish: Wish, evidence: Evidence, calibration: np.ndarray | None,
                 origin: Mapping[str, Any] | None = None, overwrite: bool = False) -> Exported:
     """Export `model` in the fastest precision that loses at most `wish.max_drop` points; `wish.precision` is not used.
 
-    int8 and bf16 are measured in turn with fp32 of the same backend, and the one that is quickest beside it is kept;
-    fp32 where neither passes. `manifest.chosen` says how each did. Raises what `export` does, and `BadSetting` without
-    `max_drop`.
+    int8 and bf16 are measured in turn with fp32 of the same backend, and the one that is quickest beside it is kept, of
+    two that are equally quick the smaller; fp32 where neither passes. `manifest.chosen` says how each did. Raises what
+    `export` does, and `BadSetting` without `max_drop`.
     """
     if wish.max_drop is None:
         raise BadSetting("precision 'auto' takes the fastest within an accuracy budget; give --max-drop POINTS")
@@ -60,10 +61,11 @@ def export_auto(model: Model, folder: str | os.PathLike, wish: Wish, evidence: E
         if not done:
             assert last is not None, "fp32 is tried where nothing passes"
             return Exported(last.manifest.with_(chosen=tuple(said)), None, last.notes)
-        best = min(done, key=lambda precision: done[precision][1])
+        best, why = choose({precision: (ratio, sum(file.bytes for file in made.manifest.files.values()))
+                            for precision, (made, ratio) in done.items()})
         made, _ = done[best]
-        said.append(f"{best} is chosen: " + ("the fastest that passes" if len(done) > 1 else "the only one that passes"
-                                             if len(said) > 1 else "the only one there is"))
+        said.append(f"{best} is chosen: " + (why if len(done) > 1 else "the only one that passes" if len(said) > 1
+                                             else "the only one there is"))
         manifest = made.manifest.with_(chosen=tuple(said))
         assert made.folder is not None
         manifests.write(made.folder, manifest)
@@ -72,3 +74,12 @@ def export_auto(model: Model, folder: str | os.PathLike, wish: Wish, evidence: E
     finally:
         for place in places:
             shutil.rmtree(place, ignore_errors=True)
+
+
+def choose(passed: Mapping[Precision, tuple[float, int]]) -> tuple[Precision, str]:
+    """The precision to keep, and why. `passed`: of each the latency, over that of one and the same, and bytes."""
+    quickest = min(latency for latency, _ in passed.values())
+    tied: list[Precision] = [precision for precision, (latency, _) in passed.items() if latency <= quickest * NOISE]
+    best = min(tied, key=lambda precision: (passed[precision][1], passed[precision][0]))
+    return best, "the fastest that passes" if len(tied) == 1 else (
+        f"no slower than {', '.join(each for each in tied if each != best)} by more than the noise, and smaller")

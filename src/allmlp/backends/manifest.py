@@ -17,12 +17,12 @@ from typing import Any, Literal
 import pydantic
 
 from allmlp.errors import AllMLPError, BadCheckpoint, printable
+from allmlp.files import EXPORT_MANIFEST as NAME
 from allmlp.files import open_regular, refuse_link_out, write_text_atomically
 from allmlp.preprocess import OtherSizes, Preprocess
 from allmlp.quantize.layer_cost import LayerCost
 from allmlp.values import Value
 
-NAME = "manifest.json"
 MAX_BYTES = 32 << 20  # 100,000 class names of 300 letters
 MAX_CLASSES = 1_000_000
 

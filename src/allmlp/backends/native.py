@@ -13,6 +13,7 @@ import numpy as np
 import allmlp
 from allmlp.backends.manifest import Manifest, Precision
 from allmlp.errors import BadCheckpoint, BadData, BadSetting, MissingPackage
+from allmlp.files import ENGINE_MAGIC as MAGIC
 from allmlp.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
     from allmlp.models.model import Model
     from allmlp.quantize.calibrate import Choices
-
-MAGIC = b"ALLMLPN\n"  # how a model file begins
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 

@@ -23,7 +23,8 @@ from allmlp.errors import AllMLPError, BadCheckpoint
 class PredictorProcess:
     """`model`: what `load_predictor` takes. `about`: {"load_seconds", "torch": whether it has loaded PyTorch,
     "image_size": (height, width), "remark": what a person should know, "memory_bytes": the most it had taken by the
-    last `logits`, where the system says; of an engine's file "precision" and "multiply_adds" too}. Raises
+    last `logits`, where the system says; of an engine's file "precision", "multiply_adds" and
+    those "by_precision" too}. Raises
     `BadCheckpoint` with what the process said."""
 
     def __init__(self, model: str | os.PathLike, threads: int | None = None):
@@ -107,7 +108,8 @@ def serve(arguments: Sequence[str], questions: IO[str], answers: IO[str]) -> Non
         predictor(images)  # the first answer is part of getting ready
         answer(load_seconds=time.perf_counter() - started, torch="torch" in sys.modules,
                image_size=predictor.preprocess.image_size, remark=getattr(predictor, "remark", None),
-               **({"precision": predictor.model.precision, "multiply_adds": predictor.model.multiply_adds}
+               **({"precision": predictor.model.precision, "multiply_adds": predictor.model.multiply_adds,
+                   "by_precision": predictor.model.multiply_adds_by_precision}
                   if isinstance(predictor, NativePredictor) else {}))
         for line in questions:
             question = json.loads(line)
