@@ -19,6 +19,7 @@ from allmlp.commands.arguments import (
     not_negative_number,
     positive,
     shots,
+    thread_count,
 )
 from allmlp.errors import AllMLPError, BadImage, TrainingStopped
 
@@ -46,7 +47,7 @@ def parser() -> Parser:
 
     def machine(to: Parser) -> None:
         to.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-        to.add_argument("--threads", type=positive, help="CPU threads (default: torch's; 1 to train small networks)")
+        to.add_argument("--threads", type=thread_count, help="CPU threads (default: torch's; 1 to train small networks)")
         to.add_argument("--workers", type=not_negative, default=0,
                         help="processes that load images (default: 0, load in this process)")
 
@@ -226,7 +227,7 @@ def parser() -> Parser:
                         help="our int8: leave these in float, e.g. stem blocks.3 'blocks.*.tokens'")
     export.add_argument("--output", metavar="DIR", help="(default: exports/NAME-RUNTIME-PRECISION)")
     export.add_argument("--overwrite", action="store_true", help="replace an export in --output")
-    export.add_argument("--threads", type=positive, help="CPU threads to compare with (default: all)")
+    export.add_argument("--threads", type=thread_count, help="CPU threads to compare with (default: all)")
     size(export)
     source(export)
 
@@ -239,7 +240,7 @@ def parser() -> Parser:
     bench.add_argument("--precision", nargs="+", choices=("fp32", "bf16", "int8"), default=["fp32"],
                        help="in each of them (default: fp32)")
     bench.add_argument("--batch", type=positive, nargs="+", default=[1, 16], metavar="N", help="(default: 1 16)")
-    bench.add_argument("--threads", type=positive, nargs="+", default=[1], metavar="N", help="(default: 1)")
+    bench.add_argument("--threads", type=thread_count, nargs="+", default=[1], metavar="N", help="(default: 1)")
     bench.add_argument("--data", metavar="DATA", help="measure top-1 on its test split (default: the run's own)")
     bench.add_argument("--rounds", type=positive, metavar="N", help="at most (default: 50; with --quick 10)")
     bench.add_argument("--quick", action="store_true", help="some seconds in all; accuracy only with --data")
@@ -320,7 +321,7 @@ def parser() -> Parser:
     reproduce.add_argument("--overwrite", action="store_true", help="begin again, without the rows that are there")
     reproduce.add_argument("--reduced", action="store_true",
                            help="a few steps of everything: shows in a minute that it runs, and nothing else")
-    reproduce.add_argument("--threads", type=positive, help="CPU threads (default: 1 at laptop scale, else torch's)")
+    reproduce.add_argument("--threads", type=thread_count, help="CPU threads (default: 1 at laptop scale, else torch's)")
     reproduce.add_argument("--device", help="auto, cpu, cuda, cuda:1, mps (default: cpu at laptop scale, else auto)")
 
     def shards(to: Parser) -> None:

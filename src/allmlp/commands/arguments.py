@@ -5,9 +5,19 @@ Each raises argparse's error, in words that say what is accepted.
 
 import argparse
 
+MOST_THREADS = 256  # what the engine takes
+
 
 def positive(text: str) -> int:
     return _whole(text, 1)
+
+
+def thread_count(text: str) -> int:
+    """Runtimes crash, some without a word, where the system has no more threads for them."""
+    number = positive(text)
+    if number > MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads from 1 to {MOST_THREADS}")
+    return number
 
 
 def not_negative(text: str) -> int:
