@@ -47,7 +47,7 @@ def parser() -> Parser:
 
     def machine(to: Parser) -> None:
         to.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-        to.add_argument("--threads", type=thread_count, help="CPU threads (default: torch's; 1 to train small networks)")
+        to.add_argument("--threads", type=thread_count, help="CPU threads (default: torch's; 1 for small networks)")
         to.add_argument("--workers", type=not_negative, default=0,
                         help="processes that load images (default: 0, load in this process)")
 
@@ -321,7 +321,7 @@ def parser() -> Parser:
     reproduce.add_argument("--overwrite", action="store_true", help="begin again, without the rows that are there")
     reproduce.add_argument("--reduced", action="store_true",
                            help="a few steps of everything: shows in a minute that it runs, and nothing else")
-    reproduce.add_argument("--threads", type=thread_count, help="CPU threads (default: 1 at laptop scale, else torch's)")
+    reproduce.add_argument("--threads", type=thread_count, help="CPU threads (default: 1 at laptop scale or torch's)")
     reproduce.add_argument("--device", help="auto, cpu, cuda, cuda:1, mps (default: cpu at laptop scale, else auto)")
 
     def shards(to: Parser) -> None:
