@@ -41,14 +41,7 @@ constexpr const char* level = "avx2";
 constexpr uint32_t features = kAvx2Fma;
 
 #if PRECISION != 2
-using Acc = F;
-using Operand = F;
 constexpr Element element = PRECISION == 0 ? Element::f32 : Element::f32_of_bf16;
-constexpr int group = 1;
-INLINE Operand load_panel(const char* p) { return _mm256_loadu_ps(reinterpret_cast<const float*>(p)); }
-INLINE Operand broadcast(const char* p) { return _mm256_broadcast_ss(reinterpret_cast<const float*>(p)); }
-template <bool>
-INLINE void step(Acc& acc, Operand a, Operand b) { acc = _mm256_fmadd_ps(a, b, acc); }
 INLINE F rounded(F v) {
   if (PRECISION == 0) return v;
   const __m256i bits = _mm256_castps_si256(v), odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
@@ -56,11 +49,11 @@ INLINE F rounded(F v) {
   const F result = _mm256_castsi256_ps(_mm256_and_si256(up, _mm256_set1_epi32(int(0xffff0000))));
   return _mm256_blendv_ps(result, v, _mm256_cmp_ps(v, v, _CMP_UNORD_Q));
 }
-INLINE void put_row(char* out, F v0, F v1) {
-  store(reinterpret_cast<float*>(out), rounded(v0));
-  store(reinterpret_cast<float*>(out) + W, rounded(v1));
-}
-INLINE void put_group(char* out, const F* v) { store(reinterpret_cast<float*>(out), rounded(v[0])); }
+}  // namespace
+}  // namespace allmlp
+#include "floats.inc"
+namespace allmlp {
+namespace {
 #else
 using Acc = I;
 using Operand = __m256i;
@@ -95,10 +88,6 @@ INLINE void put_group_table(char* out, const F* v, const uint8_t* table) {
 #pragma GCC unroll 8
   for (int i = 0; i < W; ++i)
     reinterpret_cast<uint32_t*>(out)[i] = table[index[i]] | uint32_t(table[index[i + W]]) << 16;
-}
-template <int count>
-INLINE void put_rows(char* out, int64_t, F (*v)[2], const uint8_t* table) {
-  table ? put_row_table(out, v[0][0], v[0][1], table) : put_row(out, v[0][0], v[0][1]);
 }
 #endif
 

@@ -121,6 +121,7 @@ INLINE __m512i bytes_of_group(const F* v) {
   const __m512i order = _mm512_set4_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400);
   return _mm512_shuffle_epi8(_mm512_packus_epi16(low, high), order);
 }
+#define PUTS_ROWS_TOGETHER
 template <int count>
 INLINE void put_rows(char* out, int64_t stride, F (*v)[2], const uint8_t* table) {
   __m512i bytes = bytes_of_rows<count>(v);

@@ -43,14 +43,7 @@ constexpr uint32_t features = PRECISION == 2 ? uint32_t{kArmDotProduct} : 0;
 #endif
 
 #if PRECISION != 2
-using Acc = F;
-using Operand = F;
 constexpr Element element = PRECISION == 0 ? Element::f32 : Element::f32_of_bf16;
-constexpr int group = 1;
-INLINE Operand load_panel(const char* p) { return vld1q_f32(reinterpret_cast<const float*>(p)); }
-INLINE Operand broadcast(const char* p) { return vld1q_dup_f32(reinterpret_cast<const float*>(p)); }
-template <bool>
-INLINE void step(Acc& acc, Operand a, Operand b) { acc = vfmaq_f32(acc, a, b); }
 INLINE F rounded(F v) {
   if (PRECISION == 0) return v;
   const uint32x4_t bits = vreinterpretq_u32_f32(v), odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
@@ -58,11 +51,11 @@ INLINE F rounded(F v) {
   const uint32x4_t result = vandq_u32(up, vdupq_n_u32(0xffff0000));
   return vbslq_f32(vceqq_f32(v, v), vreinterpretq_f32_u32(result), v);  // NaN stays NaN
 }
-INLINE void put_row(char* out, F v0, F v1) {
-  store(reinterpret_cast<float*>(out), rounded(v0));
-  store(reinterpret_cast<float*>(out) + W, rounded(v1));
-}
-INLINE void put_group(char* out, const F* v) { store(reinterpret_cast<float*>(out), rounded(v[0])); }
+}  // namespace
+}  // namespace allmlp
+#include "floats.inc"
+namespace allmlp {
+namespace {
 #else
 using Acc = I;
 using Operand = int8x16_t;
@@ -107,10 +100,6 @@ INLINE void put_group_table(char* out, const F* v, const uint8_t* table) {
   vst1q_u8(index, vreinterpretq_u8_s32(joined(v)));
 #pragma GCC unroll 16
   for (int i = 0; i < 4 * W; ++i) reinterpret_cast<uint8_t*>(out)[i] = table[index[i]];
-}
-template <int count>
-INLINE void put_rows(char* out, int64_t, F (*v)[2], const uint8_t* table) {
-  table ? put_row_table(out, v[0][0], v[0][1], table) : put_row(out, v[0][0], v[0][1]);
 }
 #endif
 

@@ -43,19 +43,13 @@ constexpr const char* level = "portable";
 constexpr uint32_t features = 0;
 
 #if PRECISION == 0
-using Acc = F;
-using Operand = F;
 constexpr Element element = Element::f32;
-constexpr int group = 1;
-INLINE Operand load_panel(const char* p) { return load(reinterpret_cast<const float*>(p)); }
-INLINE Operand broadcast(const char* p) { return set1(*reinterpret_cast<const float*>(p)); }
-template <bool>
-INLINE void step(Acc& acc, Operand a, Operand b) { acc += a * b; }
-INLINE void put_row(char* out, F v0, F v1) {
-  store(reinterpret_cast<float*>(out), v0);
-  store(reinterpret_cast<float*>(out) + W, v1);
-}
-INLINE void put_group(char* out, const F* v) { store(reinterpret_cast<float*>(out), v[0]); }
+INLINE F rounded(F v) { return v; }
+}  // namespace
+}  // namespace allmlp
+#include "floats.inc"
+namespace allmlp {
+namespace {
 #else
 using Operand = I;
 INLINE Operand load_panel(const char* p) { return load(reinterpret_cast<const int32_t*>(p)); }
@@ -114,10 +108,6 @@ INLINE void put_group_table(char* out, const F* v, const uint8_t* table) {
     out[4 * i] = char(table[i0[i]]), out[4 * i + 1] = char(table[i1[i]]);
     out[4 * i + 2] = char(table[i2[i]]), out[4 * i + 3] = char(table[i3[i]]);
   }
-}
-template <int count>
-INLINE void put_rows(char* out, int64_t, F (*v)[2], const uint8_t* table) {
-  table ? put_row_table(out, v[0][0], v[0][1], table) : put_row(out, v[0][0], v[0][1]);
 }
 #endif
 

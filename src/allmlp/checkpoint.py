@@ -17,7 +17,15 @@ import torch
 
 import allmlp
 from allmlp.errors import AllMLPError, BadCheckpoint, BadSetting, UnknownName, printable
-from allmlp.files import ENGINE_MAGIC, EXPORT_MANIFEST, load_tensors, read_metadata, refuse_link_out, save_tensors
+from allmlp.files import (
+    ENGINE_MAGIC,
+    EXPORT_MANIFEST,
+    begins_with,
+    load_tensors,
+    read_metadata,
+    refuse_link_out,
+    save_tensors,
+)
 from allmlp.models.model import Model, ModelConfig, Output, build_on_meta, check_model, one_name_per_class
 from allmlp.models.resize import Method, resize
 from allmlp.models.variants import VARIANTS
@@ -156,17 +164,9 @@ def find_checkpoint(path: str | os.PathLike) -> Path:
         return found
     if not os.path.exists(path):
         raise _not_there(path)
-    if path.is_file() and _begins_with(path, ENGINE_MAGIC):
+    if begins_with(path, ENGINE_MAGIC):
         raise _exported(path, "a file for the engine")
     return path
-
-
-def _begins_with(path: Path, start: bytes) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(len(start)) == start
-    except OSError:  # whoever reads all of it will say why
-        return False
 
 
 def _exported(path: Path, what: str) -> BadCheckpoint:

@@ -321,7 +321,7 @@ def parser() -> Parser:
     reproduce.add_argument("--overwrite", action="store_true", help="begin again, without the rows that are there")
     reproduce.add_argument("--reduced", action="store_true",
                            help="a few steps of everything: shows in a minute that it runs, and nothing else")
-    reproduce.add_argument("--threads", type=thread_count, help="CPU threads (default: 1 at laptop scale or torch's)")
+    reproduce.add_argument("--threads", type=thread_count, help="CPU threads (default: 1 at laptop scale; torch's)")
     reproduce.add_argument("--device", help="auto, cpu, cuda, cuda:1, mps (default: cpu at laptop scale, else auto)")
 
     def shards(to: Parser) -> None:

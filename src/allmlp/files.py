@@ -28,6 +28,17 @@ EXPORT_MANIFEST = "manifest.json"  # what an exported folder holds
 ENGINE_MAGIC = b"ALLMLPN\n"  # how a file for the engine begins
 
 
+def begins_with(path: str | os.PathLike, start: bytes) -> bool:
+    """Whether this is a file, one that can be read, and begins so."""
+    if not os.path.isfile(path):
+        return False
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(start)) == start
+    except OSError:  # whoever reads all of it will say why
+        return False
+
+
 def save_tensors(tensors: "Mapping[str, torch.Tensor]", path: str | os.PathLike, metadata: dict[str, str]) -> None:
     """Write tensors and metadata as one safetensors file, with their checksum, atomically. Raises `CannotWrite`."""
     import safetensors.torch

@@ -14,6 +14,7 @@ import allmlp
 from allmlp.backends.manifest import Manifest, Precision
 from allmlp.errors import BadCheckpoint, BadData, BadSetting, MissingPackage
 from allmlp.files import ENGINE_MAGIC as MAGIC
+from allmlp.files import begins_with
 from allmlp.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -27,13 +28,7 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 
 def is_model_file(path: str | os.PathLike) -> bool:
     """Whether this is a file that begins as the engine's do."""
-    if not os.path.isfile(path):
-        return False
-    try:
-        with open(path, "rb") as file:
-            return file.read(len(MAGIC)) == MAGIC
-    except OSError:  # whoever loads it as a checkpoint will say why
-        return False
+    return begins_with(path, MAGIC)
 
 
 def export(

@@ -22,10 +22,9 @@ from allmlp.errors import AllMLPError, BadCheckpoint
 
 class PredictorProcess:
     """`model`: what `load_predictor` takes. `about`: {"load_seconds", "torch": whether it has loaded PyTorch,
-    "image_size": (height, width), "remark": what a person should know, "memory_bytes": the most it had taken by the
-    last `logits`, where the system says; of an engine's file "precision", "multiply_adds" and
-    those "by_precision" too}. Raises
-    `BadCheckpoint` with what the process said."""
+    "image_size": (height, width), "remark": what a person should know, "memory_bytes": the most it had by the
+    last `logits`, where the system says; of the engine's file "precision", "multiply_adds", those "by_precision"}.
+    Raises `BadCheckpoint` with what the process said."""
 
     def __init__(self, model: str | os.PathLike, threads: int | None = None):
         self.folder = tempfile.TemporaryDirectory()

@@ -4,8 +4,9 @@ Each raises argparse's error, in words that say what is accepted.
 """
 
 import argparse
+import os
 
-MOST_THREADS = 256  # what the engine takes
+MOST_THREADS = max(256, os.cpu_count() or 1)  # 256: what the engine takes
 
 
 def positive(text: str) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from allmlp.errors import AllMLPError, BadSetting, MissingPackage
+from allmlp.files import EXPORT_MANIFEST
 
 KEY = "ALLMLP_API_KEY"
 PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "httptools")
@@ -88,7 +89,7 @@ def api_key(file: str | None) -> str | None:
 def describe(model: str) -> dict[str, Any]:
     """What answers call the model: its name and, of a file, the first half of its SHA-256."""
     path = Path(model)
-    manifest = path / "manifest.json"  # of an exported folder
+    manifest = path / EXPORT_MANIFEST
     try:
         if manifest.is_file():
             path = manifest
