@@ -1,14 +1,12 @@
-// The model file, versions 1, 2 and 4. Little-endian. Everything here comes from outside and is checked before it is used.
+// The model file, version 4. Little-endian. Everything here comes from outside and is checked before it is used.
 //
-//   Header | depth x BlockHeader | tensors x TensorEntry | … the tensors, anywhere behind | version 4: checksum
+//   Header | depth x BlockHeader | tensors x TensorEntry | … the tensors, anywhere behind | checksum
 //
 // The tensors stand in one order, which network.cpp reads; of each, the entry says where it is, and its size must be
 // the one that follows from the headers. `about` is JSON for people and for Python: preprocessing, class names, origin.
 //
-// Version 1 has one precision for all layers, and version 2 one for each. Version 4, the only one that is still written,
-// is version 2 with a checksum: the last four bytes are the CRC-32 (zlib's) of all before. It is compared when the last
-// tensor was read, so until then nothing here may be believed. One changed bit of its number
-// makes it none of the others, which have no checksum; that is why there is no 3.
+// The last four bytes are the CRC-32 (zlib's) of all before. It is compared when the last tensor was read, so until then
+// nothing here may be believed. Versions 1 to 3 were never released, and are not read: they had no checksum.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +17,7 @@
 namespace allmlp {
 
 constexpr char kMagic[8] = {'A', 'L', 'L', 'M', 'L', 'P', 'N', '\n'};
-constexpr uint32_t kUniform = 1, kMixed = 2, kChecked = 4;  // versions
+constexpr uint32_t kVersion = 4;
 constexpr uint32_t kWhole = 0x2144df1c;  // the CRC-32 of whatever has its own at its end
 
 enum class Family : uint32_t { mixer = 0, resmlp = 1, gmlp = 2 };
@@ -28,7 +26,7 @@ enum class NormKind : uint32_t { identity = 0, layernorm = 1 };
 struct Header {
   char magic[8];
   uint32_t version;
-  uint32_t precision;  // of the stem; in version 1 of all blocks too
+  uint32_t precision;  // of the stem
   uint32_t image_height, image_width, patch_height, patch_width;
   uint32_t width, depth, classes, tensors;
   uint32_t norm;       // NormKind of the last norm
@@ -46,7 +44,7 @@ struct BlockHeader {
   float epsilon1, epsilon2;
   uint32_t zero_points[4];  // int8, of the operands: tokens in, token hidden, channels in, channel hidden
   float gate_scale, gate_shift;  // gMLP, int8: the gated values as an operand, u = v * scale + shift
-  // Version 2: of the layers over tokens and over channels; of gMLP, which is one layer, the same twice.
+  // Of the layers over tokens and over channels; of gMLP, which is one layer, the same twice.
   uint32_t token_precision, channel_precision;
 };
 static_assert(sizeof(BlockHeader) == 64);

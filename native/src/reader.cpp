@@ -18,9 +18,9 @@ void check(bool good, const char* what) {
 
 void check_header(const Header& h, uint64_t size) {
   check(std::memcmp(h.magic, kMagic, sizeof kMagic) == 0, "not a model of this engine");
-  if (h.version != kUniform && h.version != kMixed && h.version != kChecked)
-    throw BadModel("is of version " + std::to_string(h.version) + "; this engine reads versions " +
-                   std::to_string(kUniform) + ", " + std::to_string(kMixed) + " and " + std::to_string(kChecked));
+  if (h.version != kVersion)
+    throw BadModel("is of version " + std::to_string(h.version) + "; this engine reads version " +
+                   std::to_string(kVersion) + kCopyAgain);
   check(h.precision <= 2, "unknown precision");
   for (uint32_t side : {h.image_height, h.image_width, h.patch_height, h.patch_width})
     check(side >= 1 && side <= 1 << 14, "image or patch size");
@@ -61,13 +61,9 @@ void check_block(const BlockHeader& b, const Header& h) {
 Reader::Reader(Source& source, Arena& arena, int threads) : source_(source), arena_(arena), threads_(threads) {
   source.read(0, &header_, sizeof header_);
   check_header(header_, source.size());
-  if (header_.version != kChecked) source.without_checksum();
   blocks_.resize(header_.depth);
   source.read(sizeof header_, blocks_.data(), blocks_.size() * sizeof(BlockHeader));
-  for (BlockHeader& block : blocks_) {
-    if (header_.version == kUniform) block.token_precision = block.channel_precision = header_.precision;
-    check_block(block, header_);
-  }
+  for (const BlockHeader& block : blocks_) check_block(block, header_);
   entries_.resize(header_.tensors);
   source.read(sizeof header_ + blocks_.size() * sizeof(BlockHeader), entries_.data(),
               entries_.size() * sizeof(TensorEntry));
@@ -85,7 +81,7 @@ TensorEntry Reader::next(uint64_t bytes) {
   if (entry.bytes != bytes)
     throw BadModel("damaged: tensor " + std::to_string(position_ - 1) + " has " + std::to_string(entry.bytes) +
                    " bytes, not " + std::to_string(bytes));
-  if (entry.offset > source_.size() || bytes > source_.size() - entry.offset) throw BadModel("truncated");
+  if (entry.offset > source_.size() || bytes > source_.size() - entry.offset) throw BadModel(std::string("truncated") + kCopyAgain);
   // Else a small file could say the same bytes many times, and take any amount of memory.
   check((read_ += bytes) <= source_.size(), "tensors overlap");
   return entry;
@@ -157,11 +153,9 @@ Linear Reader::linear(const Kernels& kernels, int outputs, int inputs, int zero_
 
 void Reader::finish() {
   check(position_ == entries_.size(), "tensors that belong to nothing");
-  if (header_.version != kChecked) return;
   read_rest();
   if (source_.checksum() != kWhole)
-    throw BadModel("damaged: what it holds does not have the checksum it was written with; export the network again, or "
-                   "get another copy of the file");
+    throw BadModel(std::string("damaged: what it holds does not have the checksum it was written with") + kCopyAgain);
 }
 
 // What was not read: between the tensors, and the checksum behind the last one.

@@ -16,6 +16,8 @@
 
 namespace allmlp {
 
+constexpr char kCopyAgain[] = "; export the network again, or get another copy of the file";
+
 struct BadModel : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
@@ -29,23 +31,20 @@ class Source {
   void read(uint64_t offset, void* to, uint64_t bytes) {
     if (offset > size() || bytes > size() - offset)
       throw BadModel("truncated: " + std::to_string(bytes) + " bytes wanted at " + std::to_string(offset) + " of " +
-                     std::to_string(size()));
+                     std::to_string(size()) + kCopyAgain);
     if (!bytes) return;
     copy(offset, to, bytes);
-    if (counts_) parts_.fetch_xor(crc32_part(to, bytes, size() - offset - bytes), std::memory_order_relaxed);
+    parts_.fetch_xor(crc32_part(to, bytes, size() - offset - bytes), std::memory_order_relaxed);
   }
 
   // The CRC-32 of all `size` bytes, once each was read by a call of its own; those that were not count as zeros.
   uint32_t checksum() const { return crc32_of(parts_.load(std::memory_order_relaxed), size()); }
-  // Nobody will ask for it.
-  void without_checksum() { counts_ = false; }
 
  protected:
   virtual void copy(uint64_t offset, void* to, uint64_t bytes) = 0;
 
  private:
   std::atomic<uint32_t> parts_{0};
-  bool counts_ = true;
 };
 
 class MemorySource final : public Source {

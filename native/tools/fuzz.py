@@ -7,7 +7,7 @@ It begins with a small network of each family in each precision. Half of the fil
 numbers, parts of other files, lengths. The other half as what they say: numbers in the headers, blocks and tensors more
 or less. These are then mended: where the engine finds a tensor of another size, missing or too many, it gets what it
 asks for, until it reads on to the end and runs a network of a shape that nobody meant. Nearly all get the checksum of
-what they have become, since it is not what would keep out a file that was made to harm; the older versions have none.
+what they have become, since it is not what would keep out a file that was made to harm.
 Every trial is its own random sequence.
 
 Fails where a refusal has several lines or is no ValueError, a trial takes more than `--limit` seconds of work, or
@@ -32,7 +32,7 @@ from pathlib import Path
 import allmlp_native
 import numpy as np
 
-from allmlp.backends.native_file import BLOCK, CHECKED, CHECKSUM, ENTRY, HEADER, write
+from allmlp.backends.native_file import BLOCK, CHECKSUM, ENTRY, HEADER, write
 from allmlp.quantize.calibrate import BlockRanges
 from allmlp.quantize.int8 import quantise_block
 from allmlp.quantize.parts import GMLPParts, Linear, MixerParts, Norm, Parts, ResMLPParts
@@ -80,15 +80,10 @@ def good_file(precision: str, families: tuple[str, ...] = ("mixer", "resmlp", "g
 
 
 def sealed(content: bytes) -> bytes:
-    """With the checksum at its end that it should have, where it is of the version that has one."""
-    if content[8:12] != struct.pack("<I", CHECKED) or len(content) < HEADER.size + CHECKSUM.size:
+    """With the checksum at its end that it should have."""
+    if len(content) < HEADER.size + CHECKSUM.size:
         return content
     return content[: -CHECKSUM.size] + CHECKSUM.pack(zlib.crc32(content[: -CHECKSUM.size]))
-
-
-def older(content: bytes, version: int) -> bytes:
-    """As version 1 or 2: without the checksum."""
-    return content[:8] + struct.pack("<I", version) + content[12 : -CHECKSUM.size]
 
 
 @dataclass
@@ -109,8 +104,7 @@ class Content:
         entries = [list(ENTRY.unpack_from(content, at + i * ENTRY.size)) for i in range(tensors)]
         at += tensors * ENTRY.size
         header[-2] -= at
-        end = len(content) - CHECKSUM.size if header[1] == CHECKED else len(content)
-        return cls(header, blocks, [[offset - at, size] for offset, size in entries], content[at:end])
+        return cls(header, blocks, [[offset - at, size] for offset, size in entries], content[at : -CHECKSUM.size])
 
     def bytes(self) -> bytes:
         at = HEADER.size + BLOCK.size * len(self.blocks) + ENTRY.size * len(self.entries)
@@ -118,7 +112,7 @@ class Content:
         header[8], header[10], header[-2] = len(self.blocks), len(self.entries), header[-2] + at
         parts = [HEADER.pack(*header), *(BLOCK.pack(*block) for block in self.blocks),
                  *(ENTRY.pack((offset + at) % 2**64, size) for offset, size in self.entries), self.rest]
-        return sealed(b"".join([*parts, bytes(CHECKSUM.size if header[1] == CHECKED else 0)]))
+        return sealed(b"".join([*parts, bytes(CHECKSUM.size)]))
 
 
 def number(random: np.random.Generator, old: int) -> int:
@@ -170,8 +164,8 @@ def damage_sense(random: np.random.Generator, content: Content) -> None:
                 content.blocks.remove(block)
             case 6:
                 content.blocks.insert(0, [*block])
-            case 7:  # a version in which each layer has a precision of its own
-                content.header[1], block[-2:] = int(random.choice([2, CHECKED])), map(int, random.integers(0, 3, 2))
+            case 7:
+                block[-2:] = map(int, random.integers(0, 3, 2))  # precisions
 
 
 def mended(content: Content, random: np.random.Generator) -> bytes:
@@ -199,8 +193,6 @@ def mended(content: Content, random: np.random.Generator) -> bytes:
 
 def damaged(random: np.random.Generator, files: list[bytes]) -> bytes:
     content, other = (files[random.integers(len(files))] for _ in range(2))
-    if random.random() < 0.3:
-        content = older(content, int(random.integers(1, 3)))
     if random.random() < 0.5:
         content = damage_bytes(random, content, other)
     else:

@@ -19,6 +19,7 @@ import allmlp
 from allmlp.errors import AllMLPError, BadCheckpoint, BadSetting, UnknownName, printable
 from allmlp.files import (
     ENGINE_MAGIC,
+    ENGINE_SUFFIX,
     EXPORT_MANIFEST,
     begins_with,
     load_tensors,
@@ -37,7 +38,7 @@ from allmlp.weights.pretrained import load_published
 from allmlp.weights.stored import FLOATS
 
 FORMAT = 1
-FILE_SUFFIXES = (".safetensors", ".npz", ".pth", ".pt", ".bin", ".tar")  # no published name ends so
+FILE_SUFFIXES = (".safetensors", ".npz", ".pth", ".pt", ".bin", ".tar", ENGINE_SUFFIX)  # no published name ends so
 CHECKPOINT_NAMES = ("best.safetensors", "last.safetensors")  # of a run folder, in the order of preference
 
 GIVE = "give a checkpoint (.safetensors), a run folder, a name of `allmlp models --pretrained`, or hf-hub:owner/name"
@@ -166,6 +167,9 @@ def find_checkpoint(path: str | os.PathLike) -> Path:
         raise _not_there(path)
     if begins_with(path, ENGINE_MAGIC):
         raise _exported(path, "a file for the engine")
+    if path.suffix == ENGINE_SUFFIX:
+        raise BadCheckpoint(f"{path}: damaged: does not begin as a file for the engine does; export the network again, "
+                            "or get another copy of the file")
     return path
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit; a header is read whole before anything else
 CHECKSUM = "allmlp-crc32"
 EXPORT_MANIFEST = "manifest.json"  # what an exported folder holds
-ENGINE_MAGIC = b"ALLMLPN\n"  # how a file for the engine begins
+ENGINE_MAGIC, ENGINE_SUFFIX = b"ALLMLPN\n", ".allmlp"  # how a file for the engine begins, and how its name ends
 
 
 def begins_with(path: str | os.PathLike, start: bytes) -> bool:

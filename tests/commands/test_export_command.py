@@ -82,6 +82,19 @@ def test_an_export_where_the_network_itself_is_needed_is_one_line_that_says_what
         assert "give a checkpoint (.safetensors), a run folder" in err
 
 
+def test_an_engine_file_whose_beginning_is_damaged_or_that_is_cut_off_says_what_to_do(
+        cli, trained: Path, digit_files: Path, tmp_path: Path):
+    native.export(checkpoint.load(trained), tmp_path / "good.allmlp")
+    content = (tmp_path / "good.allmlp").read_bytes()
+    for name, damaged in (("begin", b"B" + content[1:]), ("cut", content[:-900]), ("empty", b"")):
+        (tmp_path / f"{name}.allmlp").write_bytes(damaged)
+        code, out, err = cli("predict", tmp_path / f"{name}.allmlp", digit_files)
+        assert (code, out) == (2, "")
+        assert len(err.splitlines()) == 1
+        assert f"{name}.allmlp: " in err
+        assert "export the network again, or get another copy of the file" in err
+
+
 def test_int8_needs_images_of_the_networks_own(cli, trained: Path, tmp_path: Path):
     lonely = tmp_path / "lonely.safetensors"  # away from its run, which knows its data
     lonely.write_bytes((trained / "best.safetensors").read_bytes())

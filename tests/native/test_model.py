@@ -138,8 +138,23 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path):
 
 
 def test_another_version_is_named(content: bytes):
-    with pytest.raises(allmlp_native.BadModel, match="is of version 7; this engine reads versions 1, 2 and 4"):
+    with pytest.raises(allmlp_native.BadModel, match="is of version 7; this engine reads version 4; export"):
         allmlp_native.Model(content[:8] + struct.pack("<I", 7) + content[12:])
+
+
+def test_no_number_of_the_version_passes_by_the_checksum(content: bytes):
+    for version in range(10):
+        changed = content[:8] + struct.pack("<I", version) + content[12:-9] + bytes([content[-9] ^ 1]) + content[-8:]
+        for given in (changed, changed[: -CHECKSUM.size]):
+            with pytest.raises(allmlp_native.BadModel):
+                allmlp_native.Model(given)
+
+
+@pytest.mark.parametrize("level", [None, 2, b"avx2", "avx1024"])
+def test_a_level_that_is_none_is_refused_by_name(content: bytes, level: object):
+    with pytest.raises(ValueError, match="level") as refusal:
+        allmlp_native.Model(content, level=level)  # type: ignore[arg-type]
+    assert len(str(refusal.value).splitlines()) == 1
 
 
 def test_one_flipped_bit_anywhere_is_noticed(content: bytes):
@@ -156,13 +171,6 @@ def test_a_flipped_bit_of_a_weight_is_called_damage_and_the_file_is_named(conten
     (tmp_path / "m").write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
     with pytest.raises(allmlp_native.BadModel, match="m: damaged: .* the checksum .* export the network again"):
         allmlp_native.Model(tmp_path / "m")
-
-
-@pytest.mark.parametrize("precision,version", [("fp32", 1), ("int8", 1), ("int8", 2), ("mixed", 2)])
-def test_files_of_older_versions_without_a_checksum_are_read(precision: str, version: int, tmp_path: Path):
-    content = made(precision, tmp_path / "m")
-    old = content[:8] + struct.pack("<I", version) + content[12 : -CHECKSUM.size]
-    assert np.array_equal(allmlp_native.Model(old)(images(2)), allmlp_native.Model(content)(images(2)))
 
 
 def test_checksums_are_those_of_zlib_whatever_the_parts_and_their_order():

@@ -37,14 +37,16 @@ def _checked(threads: int) -> int:
 class Model:
     """A model file, ready to run.
 
-    `threads`: how many processors may work at once, 1 to 256, all that there are if None; `level`: the instruction set,
-    "auto" or one that `kernels` lists. Calls from several Python threads are safe and wait for each other. Raises
-    `BadModel` for a file that is damaged or of another kind, and `ValueError` for a level that doesn't run here and for
-    other numbers of threads.
+    `path`: of the file, or what is in it as bytes; `threads`: how many processors may work at once, 1 to 256, all that
+    there are if None; `level`: the instruction set, "auto" or one that `kernels` lists. Calls from several Python
+    threads are safe and wait for each other. Raises `BadModel` for a file that is damaged or of another kind, and
+    `ValueError` for a level that doesn't run here or is none, and for other numbers of threads.
     """
 
     def __init__(self, path: str | os.PathLike | bytes, threads: int | None = None, level: str = "auto"):
         count = min(cores(), MOST_THREADS) if threads is None else _checked(threads)
+        if not isinstance(level, str):
+            raise ValueError(f"level must be 'auto' or a name that kernels() lists, not {level!r:.60}")
         if isinstance(path, bytes):
             self._network = _engine.from_bytes(path, level, count)
         else:

@@ -15,6 +15,7 @@ import numpy as np
 
 from allmlp.backends import manifest as manifests
 from allmlp.errors import BadCheckpoint, BadSetting, unknown_name
+from allmlp.files import ENGINE_SUFFIX
 from allmlp.preprocess import Preprocess
 
 
@@ -58,7 +59,7 @@ XNNPACK = {"fp32": 2e-3}  # approximates GELU
 TIMM = {"fp32": 5e-3}  # has one flavour of GELU
 
 BACKENDS: dict[str, Backend] = {
-    "native": Backend("native", "model.allmlp", FP32 | BF16 | INT8, ("ours",), ("allmlp_native",)),
+    "native": Backend("native", f"model{ENGINE_SUFFIX}", FP32 | BF16 | INT8, ("ours",), ("allmlp_native",)),
     "onnx": Backend("onnx", "model.onnx", FP32 | INT8, ("ours", "ort"), ("onnxruntime",)),
     "openvino": Backend("openvino", "model.xml", FP32 | BF16 | INT8, ("nncf",), ("openvino",)),
     "executorch": Backend("executorch", "model.pte", XNNPACK | INT8, ("xnnpack",), ("executorch", "torch")),

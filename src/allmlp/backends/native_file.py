@@ -19,7 +19,7 @@ from allmlp.quantize.int8 import Int8Block, Int8GMLP, Int8Linear, Int8Mixer, Int
 from allmlp.quantize.layers import STEM, all_layers, of_block
 from allmlp.quantize.parts import PIXEL_CENTRE, BlockParts, GMLPParts, Linear, MixerParts, Norm, Parts, ResMLPParts
 
-CHECKED = 4  # the version: a precision for each layer, and a checksum; 1 and 2 had none
+VERSION = 4
 ALIGNMENT = 64
 HEADER = struct.Struct("<8s11If2Q")
 BLOCK = struct.Struct("<6I2f4I2f2I")
@@ -49,7 +49,7 @@ def write(path: str | os.PathLike, parts: Parts, precision: Precision, about: Ma
         entries.append((offset, tensor.nbytes))
         offset += tensor.nbytes
     header = HEADER.pack(
-        MAGIC, CHECKED, PRECISIONS.index(precisions[STEM]), *parts.image_size, *parts.patch_size, parts.width,
+        MAGIC, VERSION, PRECISIONS.index(precisions[STEM]), *parts.image_size, *parts.patch_size, parts.width,
         len(parts.blocks), len(parts.head.bias), len(tensors), *_norm_header(parts.norm), about_offset,
         len(description),
     )  # fmt: skip
