@@ -227,7 +227,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, help="what --prepare wrote")
     parser.add_argument("--prepare", type=Path, metavar="FOLDER")
-    parser.add_argument("--table", action="store_true", help="print the rows as the tables of docs/export.md")
+    parser.add_argument("--table", action="store_true", help="print the rows as the tables of docs/speed.md")
     parser.add_argument("--models", nargs="+", default=MODELS[:2])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 16])
     parser.add_argument("--threads", nargs="+", type=int, default=[2])

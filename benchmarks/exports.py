@@ -1,6 +1,7 @@
 """Every export beside PyTorch: parity, latency, size and time to get ready, per format, precision and family.
 
     python benchmarks/exports.py [--to onnx,native,…] [--precisions fp32,…] [--threads 1] [--images 8]
+    python benchmarks/exports.py --table      the rows as the table of docs/export.md
 
 The smallest network of each family at 224 x 224 in every precision, and at 192 x 256 in fp32. Its weights are random
 with variance 1 / fan-in (`testing.randomise`): they use every path, and what int8 costs a trained network has to be
@@ -80,6 +81,27 @@ def row(model: Model, wish: Wish, evidence: Evidence, calibration: np.ndarray) -
             "versions": " ".join(f"{name} {number}" for name, number in done.manifest.versions.items())}  # fmt: skip
 
 
+def table(rows: list[dict[str, str]]) -> str:
+    """Markdown: per format and precision, what a network's logits lose, and how long one image takes."""
+    networks = list(dict.fromkeys((row["network"], row["image_size"]) for row in rows))
+    networks.sort(key=lambda network: network[1] == "192x256")
+    titles = [f"{name.rsplit('_', 1)[0]}, {size.replace('x', ' × ')}" for name, size in networks]
+    lines = [f"| | {' | '.join(titles)} |", "|---|" + "---:|" * len(networks)]
+    for name in dict.fromkeys((row["format"], row["precision"], row["quantiser"]) for row in rows):
+        cells = {(row["network"], row["image_size"]): row for row in rows
+                 if (row["format"], row["precision"], row["quantiser"]) == name}
+        lines.append(f"| {' '.join(filter(None, name))} | "
+                     + " | ".join(cell(cells[network]) if network in cells else "" for network in networks) + " |")
+    return "\n".join(lines)
+
+
+def cell(row: dict[str, str]) -> str:
+    if row["passed"] != "True":
+        return "refused"
+    error = np.format_float_positional(100 * float(row["rms_error"]), 2, fractional=False, trim="-")
+    return f"{error} %; {float(row['latency_ms']):.3g} ms, {float(row['ratio_to_pytorch']):.2f} ×"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--to", default=",".join(BACKENDS), help="(default: all)")
@@ -87,7 +109,11 @@ def main() -> None:
     parser.add_argument("--precisions", default="fp32,bf16,int8")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--table", action="store_true", help="print the rows as the table of docs/export.md")
     options = parser.parse_args()
+    if options.table:
+        print(table(read(RESULTS)))
+        return
     torch.set_num_threads(options.threads)
     here = machine()
     for network in options.networks.split(","):

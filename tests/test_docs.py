@@ -1,0 +1,19 @@
+"""Tables of the docs that a program of benchmarks/ makes from the rows of results/."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("program,page", [("engine_peers", "speed"), ("exports", "export")])
+def test_the_tables_of_the_docs_are_those_of_the_rows(program: str, page: str):
+    made = subprocess.run([sys.executable, ROOT / "benchmarks" / f"{program}.py", "--table"], capture_output=True,
+                          text=True, timeout=100)
+    assert made.returncode == 0, made.stderr
+    docs = (ROOT / "docs" / f"{page}.md").read_text()
+    for table in made.stdout.strip().split("\n\n"):
+        assert table in docs, f"put what `python benchmarks/{program}.py --table` prints into docs/{page}.md"
