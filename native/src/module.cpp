@@ -24,12 +24,6 @@ namespace {
 
 using Images = nb::ndarray<const uint8_t, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
 
-Precision precision_of(const std::string& name) {
-  for (Precision p : {Precision::fp32, Precision::bf16, Precision::int8})
-    if (name == name_of(p)) return p;
-  throw std::invalid_argument("no precision '" + name + "'; accepted: fp32, bf16, int8");
-}
-
 std::unique_ptr<Network> from_file(const std::string& path, const std::string& level, int threads) {
   nb::gil_scoped_release release;
   FileSource source(path);

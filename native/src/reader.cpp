@@ -30,7 +30,7 @@ void check_header(const Header& h, uint64_t size) {
   check(h.classes >= 1 && h.classes <= 1 << 20, "number of classes");
   check(h.tensors <= 64 + 32 * h.depth, "number of tensors");
   check(h.norm <= 1, "norm");
-  const int64_t tokens = int64_t(h.image_height / h.patch_height) * (h.image_width / h.patch_width);
+  const int64_t tokens = h.tokens();
   check(tokens <= 1 << 16 && tokens * h.width <= kMaxActivations, "more activations than any known network");
   check(int64_t(h.patch_height) * h.patch_width * 3 <= (h.precision == 2 ? kMaxInt8Sum : 1 << 20), "patch size");
   check(h.about_bytes <= kMaxAbout && h.about_offset <= size && h.about_bytes <= size - h.about_offset, "description");
@@ -47,7 +47,7 @@ void check_block(const BlockHeader& b, const Header& h) {
   check(b.channel_hidden >= 1 && b.channel_hidden <= 1 << 20, "channel hidden");
   check(!gated || b.channel_hidden % 2 == 0, "an odd gate");
   for (uint32_t zero_point : b.zero_points) check(zero_point <= 255, "zero point");
-  const int64_t tokens = int64_t(h.image_height / h.patch_height) * (h.image_width / h.patch_width);
+  const int64_t tokens = h.tokens();
   check(tokens * b.channel_hidden <= kMaxActivations && int64_t(b.token_hidden) * h.width <= kMaxActivations,
         "more activations than any known network");
   if (b.token_precision == 2)
@@ -69,10 +69,6 @@ Reader::Reader(Source& source, Arena& arena, int threads) : source_(source), are
               entries_.size() * sizeof(TensorEntry));
   about_.resize(header_.about_bytes);
   source.read(header_.about_offset, about_.data(), about_.size());
-}
-
-int64_t Reader::tokens() const {
-  return int64_t(header_.image_height / header_.patch_height) * (header_.image_width / header_.patch_width);
 }
 
 TensorEntry Reader::next(uint64_t bytes) {
