@@ -182,6 +182,13 @@ def test_what_the_engine_cannot_run_is_refused_by_name(change: dict[str, Any], m
         native.export(Model(config), tmp_path / "m")
 
 
+def test_patches_too_large_for_int8_are_refused_before_a_file_is_written(tmp_path: Path):
+    model = network("mixer", image_size=(128, 128), patch_size=(128, 128))
+    with pytest.raises(BadSetting, match="numbers of a patch in int8: 49,152; the engine takes at most 32,768; use"):
+        native.export(model, tmp_path / "m", "int8", pictures(model, 2))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_int8_asks_for_images_and_precisions_for_their_names(tmp_path: Path):
     model = network("mixer")
     with pytest.raises(BadSetting, match="images of the training set"):
