@@ -1,5 +1,6 @@
 """The engine as a backend: what it computes against PyTorch, and what it refuses."""
 
+import re
 import subprocess
 import sys
 import zlib
@@ -210,6 +211,36 @@ def test_a_level_or_number_of_threads_that_is_none_is_refused(tmp_path: Path):
             allmlp_native.Model(tmp_path / "m", threads=threads)
         with pytest.raises(ValueError, match="threads must be 1 to 256"):
             allmlp_native.peak("fp32", threads=threads)
+
+
+FEW_THREADS = """
+import resource, sys
+import numpy as np
+from allmlp.backends import native
+from allmlp.errors import BadSetting
+alone = native.load(sys.argv[1], threads=1)
+images = np.zeros((1, *alone.preprocess.image_size, 3), np.uint8)
+logits = alone(images)
+many = native.load(sys.argv[1], threads=200)  # so small a network is packed by one thread
+taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+limits = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (taken + (300 << 20), limits[1]))
+try:
+    many(images)
+except BadSetting as error:
+    print(error)
+assert np.array_equal(alone(images), logits)
+resource.setrlimit(resource.RLIMIT_AS, limits)
+assert np.array_equal(many(images), logits)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system has no /proc")
+def test_threads_that_the_system_does_not_give_are_a_wrong_setting_and_the_rest_goes_on(tmp_path: Path):
+    native.export(network("mixer"), tmp_path / "m")
+    said = subprocess.run([sys.executable, "-c", FEW_THREADS, str(tmp_path / "m")], capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
+    assert re.fullmatch(r"the system gives this process \d+ threads, not 200; ask for fewer\n", said.stdout)
 
 
 def test_a_description_that_does_not_fit_the_network_is_refused(tmp_path: Path):

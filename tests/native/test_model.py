@@ -4,7 +4,9 @@ import functools
 import itertools
 import multiprocessing
 import operator
+import os
 import struct
+import sys
 import threading
 import zlib
 from pathlib import Path
@@ -135,6 +137,16 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path):
         allmlp_native.Model(tmp_path / "missing")
     with pytest.raises(allmlp_native.BadModel):
         allmlp_native.Model(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are text")
+def test_a_file_whose_name_is_no_text_is_opened_or_named(content: bytes, tmp_path: Path):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/m\xff")
+    with pytest.raises(allmlp_native.BadModel, match="cannot be opened") as refusal:
+        allmlp_native.Model(path)
+    assert str(refusal.value).startswith(path)
+    Path(path).write_bytes(content)
+    assert np.array_equal(allmlp_native.Model(path)(images(1)), allmlp_native.Model(content)(images(1)))
 
 
 def test_another_version_is_named(content: bytes):

@@ -17,9 +17,10 @@ import numpy as np
 from allmlp_native import _engine
 
 __version__ = "0.1.0"
-__all__ = ["BadModel", "Model", "kernels", "peak", "tanh_gelu", "tanh_gelus"]
+__all__ = ["BadModel", "Model", "TooManyThreads", "kernels", "peak", "tanh_gelu", "tanh_gelus"]
 
 BadModel = _engine.BadModel
+TooManyThreads = _engine.TooManyThreads
 MOST_THREADS = 256
 
 
@@ -40,7 +41,8 @@ class Model:
     `path`: of the file, or what is in it as bytes; `threads`: how many processors may work at once, 1 to 256, all that
     there are if None; `level`: the instruction set, "auto" or one that `kernels` lists. Calls from several Python
     threads are safe and wait for each other. Raises `BadModel` for a file that is damaged or of another kind, and
-    `ValueError` for a level that doesn't run here or is none, and for other numbers of threads.
+    `ValueError` for a level that doesn't run here or is none, and for other numbers of threads; `TooManyThreads`, which
+    is one, here or in a call, where the system gives this process fewer.
     """
 
     def __init__(self, path: str | os.PathLike | bytes, threads: int | None = None, level: str = "auto"):
@@ -51,7 +53,7 @@ class Model:
             self._network = _engine.from_bytes(path, level, count)
         else:
             try:
-                self._network = _engine.open(os.fspath(path), level, count)
+                self._network = _engine.open(os.fsencode(path), level, count)
             except BadModel as error:
                 raise BadModel(f"{os.fspath(path)}: {error}") from None
         self.threads = count

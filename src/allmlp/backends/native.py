@@ -114,9 +114,11 @@ class NativePredictor:
                                 "again")
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """uint8 `(N, H, W, 3)` to float32 logits `(N, K)`."""
+        """uint8 `(N, H, W, 3)` to float32 logits `(N, K)`. Raises `BadData`, `BadSetting` for threads not to be had."""
         try:
             return self.model(images)
+        except engine().TooManyThreads as error:
+            raise BadSetting(str(error)) from None
         except ValueError as error:
             raise BadData(str(error)) from None
 
