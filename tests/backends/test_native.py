@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from allmlp import load_predictor
-from allmlp.backends import native
+from allmlp.backends import native, native_file
 from allmlp.backends.native_file import CHECKSUM, to_bf16
 from allmlp.backends.pytorch import PyTorchPredictor
 from allmlp.cli import main
@@ -28,6 +28,7 @@ from allmlp.quantize.arithmetic import rounded_to_bf16
 from allmlp.quantize.exact import as_float32
 from allmlp.quantize.layers import chosen
 from allmlp.quantize.network import layer_names, quantise
+from allmlp.quantize.parts import take_apart
 from allmlp.testing import randomise
 
 allmlp_native = pytest.importorskip("allmlp_native", reason="the engine is not built: make native")
@@ -258,6 +259,17 @@ def test_a_description_that_does_not_fit_the_network_is_refused(tmp_path: Path):
     write(content.replace(b'"output"', b'"output '))
     with pytest.raises(BadCheckpoint, match="description of the model is damaged"):
         native.load(tmp_path / "m")
+
+
+def test_a_description_of_any_depth_is_refused_in_one_line(tmp_path: Path):
+    parts = take_apart(network("mixer"))
+    for depth in range(20, 1100, 20):  # between those that are read and those that are not: read, but not written
+        held = b'"' + b"x" * (2 * depth - 2) + b'"'
+        native_file.write(tmp_path / "m", parts, "fp32", {"preprocess": held[1:-1].decode()})
+        body = (tmp_path / "m").read_bytes()[: -CHECKSUM.size].replace(held, b"[" * depth + b"]" * depth)
+        (tmp_path / "m").write_bytes(body + CHECKSUM.pack(zlib.crc32(body)))
+        with pytest.raises(BadCheckpoint, match="doesn't fit|description of the model is damaged"):
+            native.load(tmp_path / "m", threads=1)
 
 
 def test_a_flipped_bit_is_one_line_and_exit_code_2_for_predict(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

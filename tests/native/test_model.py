@@ -257,6 +257,41 @@ def test_a_forked_process_gets_threads_of_its_own(content: bytes):
     assert child.exitcode == 0
 
 
+PREPROCESS = {"image_size": SIZE, "resize": "shorter", "crop_ratio": 0.875, "interpolation": "bicubic"}
+LARGER = np.zeros((20, 30, 3), np.uint8)
+
+
+def test_images_of_other_sizes_are_fitted_as_the_file_says(tmp_path: Path):
+    write(tmp_path / "m", parts(), "fp32", {"preprocess": PREPROCESS})
+    assert allmlp_native.Model(tmp_path / "m").fit(LARGER).shape == (*SIZE, 3)
+
+
+@pytest.mark.parametrize("preprocess", [
+    None, [], "shorter", {}, *({**PREPROCESS, **change} for change in (
+        {"crop_ratio": 0}, {"crop_ratio": 1e-300}, {"crop_ratio": "1"}, {"crop_ratio": float("nan")}, {"crop_ratio": 2},
+        {"resize": "longer"}, {"resize": ["shorter"]}, {"interpolation": "lanczos"}, {"interpolation": None},
+        {"image_size": None}, {"image_size": [12, 8]})),
+])  # fmt: skip
+def test_preprocessing_that_cannot_be_is_refused_when_it_is_needed(preprocess: object, tmp_path: Path):
+    write(tmp_path / "m", parts(), "fp32", {"preprocess": preprocess})
+    model = allmlp_native.Model(tmp_path / "m")
+    assert np.array_equal(model.predict([images(1)[0]]), model(images(1)))  # it has the size
+    with pytest.raises(allmlp_native.BadModel, match="preprocessing cannot be; export the network again"):
+        model.predict([LARGER])
+
+
+def test_a_description_without_preprocessing_is_refused_when_it_is_needed(content: bytes):
+    with pytest.raises(allmlp_native.BadModel, match="preprocessing cannot be"):
+        allmlp_native.Model(content).fit(LARGER)
+
+
+def test_a_description_too_deep_to_read_is_damage(tmp_path: Path):
+    write(tmp_path / "m", parts(), "fp32", {"a": "x" * 200_000})
+    deep = (tmp_path / "m").read_bytes().replace(b'"' + b"x" * 200_000 + b'"', b"[" * 100_001 + b"]" * 100_001)
+    with pytest.raises(allmlp_native.BadModel, match="description of the model is damaged"):
+        _ = allmlp_native.Model(sealed(deep)).about
+
+
 def test_images_may_be_views_and_of_no_other_size(content: bytes):
     model = allmlp_native.Model(content)
     assert np.array_equal(model(images(6)[::2]), model(images(6)[::2].copy()))

@@ -7,6 +7,7 @@ A model is one file, written by `allmlp.backends.native.export`:
     logits = model.predict(images)  # a list of RGB images of any sizes
 """
 
+import functools
 import math
 import os
 from collections.abc import Iterable
@@ -74,6 +75,8 @@ class Model:
     def fit(self, image: np.ndarray) -> np.ndarray:
         """An RGB image uint8 `(h, w, 3)` of any size to uint8 `(H, W, 3)`, as the network's preprocessing says.
 
+        Raises `BadModel` where that is nothing that can be done.
+
         Every pixel is that of allmlp's own preprocessing, which is Pillow's (13). An image of the size stays as it is.
         """
         image = np.ascontiguousarray(image)
@@ -82,10 +85,24 @@ class Model:
         (height, width), (rows, columns) = image.shape[:2], self.image_size
         if (height, width) == (rows, columns):
             return image
-        preprocess = self.about["preprocess"]
-        high, wide = _resized(height, width, rows, columns, preprocess["resize"], preprocess["crop_ratio"])
+        mode, crop_ratio, interpolation = self._fitting
+        high, wide = _resized(height, width, rows, columns, mode, crop_ratio)
         top, left = round((high - rows) / 2), round((wide - columns) / 2)
-        return _engine.resize(image, high, wide, top, left, rows, columns, preprocess["interpolation"])
+        return _engine.resize(image, high, wide, top, left, rows, columns, interpolation)
+
+    @functools.cached_property
+    def _fitting(self) -> tuple[str, float, str]:
+        """How images are brought to the network's size, as the file says, if that can be."""
+        try:
+            said = self.about["preprocess"]
+            size, mode, crop_ratio, interpolation = (
+                said[name] for name in ("image_size", "resize", "crop_ratio", "interpolation"))
+            if (tuple(size) == self.image_size and mode in ("shorter", "squash_crop", "squash")
+                    and 0.1 <= crop_ratio <= 1 and interpolation in ("nearest", "bilinear", "bicubic")):
+                return mode, crop_ratio, interpolation
+        except (KeyError, TypeError):
+            pass
+        raise BadModel("what the file says about its preprocessing cannot be; export the network again") from None
 
     @property
     def about(self) -> dict[str, Any]:
@@ -94,7 +111,7 @@ class Model:
 
         try:
             about = json.loads(self._network.about)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise BadModel("the description of the model is damaged") from None
         if not isinstance(about, dict):
             raise BadModel("the description of the model is damaged")

@@ -107,7 +107,7 @@ class NativePredictor:
             good = self.preprocess.image_size == model.image_size and self.output in ("softmax", "sigmoid")
             good &= self.classes is None or (len(self.classes) == model.num_classes
                                              and all(isinstance(name, str) for name in self.classes))
-        except (KeyError, TypeError, BadSetting):
+        except (KeyError, TypeError, RecursionError, BadSetting):
             good = False
         if not good:
             raise BadCheckpoint(f"{path}: what the file says about itself doesn't fit the network in it; export it "
