@@ -30,10 +30,6 @@ namespace {
 using Matrix = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Vector = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
-Precision precision_of(const std::string& name) {
-  return name == "fp32" ? Precision::fp32 : name == "bf16" ? Precision::bf16 : Precision::int8;
-}
-
 // Where number k of row or column `index` lies.
 struct Packing {
   const Kernels& kernels;

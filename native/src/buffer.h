@@ -64,7 +64,7 @@ class Arena {
 #if defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
   // Addresses for what a file of so many bytes becomes, in one piece if it can be had: operands may be twice as wide
   // as in the file. `give_back` returns those that were not needed.
-  void expect(int64_t file_bytes) { map(2 * file_bytes + kChunk); }
+  void expect(uint64_t file_bytes) { map(2 * int64_t(file_bytes < kMost ? file_bytes : kMost) + kChunk); }
   void give_back() {
     if (chunks_.empty()) return;
     char* begin = at_ + (kHugePage - reinterpret_cast<uintptr_t>(at_) % kHugePage) % kHugePage;
@@ -95,11 +95,12 @@ class Arena {
     return true;
   }
   static constexpr int64_t kHugePage = 2 << 20, kChunk = 64 << 20;
+  static constexpr uint64_t kMost = uint64_t(1) << 56;  // a file with holes may claim more; there are no such addresses
   std::vector<std::pair<void*, int64_t>> chunks_;
   char* at_ = nullptr;
   int64_t left_ = 0;
 #else  // one by one, where the sanitizer sees the ends of each
-  void expect(int64_t) {}
+  void expect(uint64_t) {}
   void give_back() {}
   Buffer take(int64_t bytes) {
     taken_ += bytes;

@@ -32,6 +32,8 @@ struct Header {
   uint32_t norm;       // NormKind of the last norm
   float norm_epsilon;
   uint64_t about_offset, about_bytes;
+
+  int64_t tokens() const { return int64_t(image_height / patch_height) * (image_width / patch_width); }
 };
 static_assert(sizeof(Header) == 72);
 

@@ -24,15 +24,11 @@ namespace {
 
 using Images = nb::ndarray<const uint8_t, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
 
-Precision precision_of(const std::string& name) {
-  for (Precision p : {Precision::fp32, Precision::bf16, Precision::int8})
-    if (name == name_of(p)) return p;
-  throw std::invalid_argument("no precision '" + name + "'; accepted: fp32, bf16, int8");
-}
-
-std::unique_ptr<Network> from_file(const std::string& path, const std::string& level, int threads) {
+// The path as the system has it: bytes, which need be no text.
+std::unique_ptr<Network> from_file(nb::bytes path, const std::string& level, int threads) {
+  const std::string name(path.c_str(), path.size());
   nb::gil_scoped_release release;
-  FileSource source(path);
+  FileSource source(name);
   return std::make_unique<Network>(source, level, threads);
 }
 
@@ -101,6 +97,7 @@ NB_MODULE(_engine, m) {
   using namespace allmlp;
   m.doc() = "The engine of allmlp, compiled.";
   nb::exception<BadModel>(m, "BadModel", PyExc_ValueError);
+  nb::exception<TooManyThreads>(m, "TooManyThreads", PyExc_ValueError);
   nb::class_<Network>(m, "Network")
       .def("run", &run, "images"_a)
       .def_prop_ro("about", &Network::about)

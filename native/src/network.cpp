@@ -23,7 +23,7 @@ Network::Network(Source& source, const std::string& level, int threads) {
   header_ = reader.header();
   about_ = reader.about();
   threads_ = threads;
-  tokens_ = int(reader.tokens());
+  tokens_ = int(header_.tokens());
   width_ = int(header_.width);
   choose_kernels(reader, level);
   padded_width_ = int(round_up(width_, columns_));

@@ -16,6 +16,16 @@ void check(bool good, const char* what) {
   if (!good) throw BadModel(std::string("damaged: ") + what);
 }
 
+// The checksum is compared last: until then a size too large may be either.
+void limit(bool good, const char* what) {
+  if (!good) throw BadModel(std::string("beyond the engine's limits, or damaged: ") + what);
+}
+
+void check_size(uint32_t size, uint32_t most, const char* what) {
+  check(size >= 1, what);
+  limit(size <= most, what);
+}
+
 void check_header(const Header& h, uint64_t size) {
   check(std::memcmp(h.magic, kMagic, sizeof kMagic) == 0, "not a model of this engine");
   if (h.version != kVersion)
@@ -23,17 +33,18 @@ void check_header(const Header& h, uint64_t size) {
                    std::to_string(kVersion) + kCopyAgain);
   check(h.precision <= 2, "unknown precision");
   for (uint32_t side : {h.image_height, h.image_width, h.patch_height, h.patch_width})
-    check(side >= 1 && side <= 1 << 14, "image or patch size");
+    check_size(side, 1 << 14, "image or patch size");
   check(h.image_height % h.patch_height == 0 && h.image_width % h.patch_width == 0, "patches don't divide the image");
-  check(h.width >= 1 && h.width <= 1 << 16, "width");
-  check(h.depth >= 1 && h.depth <= 1024, "depth");
-  check(h.classes >= 1 && h.classes <= 1 << 20, "number of classes");
+  check_size(h.width, 1 << 16, "width");
+  check_size(h.depth, 1024, "depth");
+  check_size(h.classes, 1 << 20, "number of classes");
   check(h.tensors <= 64 + 32 * h.depth, "number of tensors");
   check(h.norm <= 1, "norm");
-  const int64_t tokens = int64_t(h.image_height / h.patch_height) * (h.image_width / h.patch_width);
-  check(tokens <= 1 << 16 && tokens * h.width <= kMaxActivations, "more activations than any known network");
-  check(int64_t(h.patch_height) * h.patch_width * 3 <= (h.precision == 2 ? kMaxInt8Sum : 1 << 20), "patch size");
-  check(h.about_bytes <= kMaxAbout && h.about_offset <= size && h.about_bytes <= size - h.about_offset, "description");
+  const int64_t tokens = h.tokens();
+  limit(tokens <= 1 << 16 && tokens * h.width <= kMaxActivations, "more activations than any known network");
+  limit(int64_t(h.patch_height) * h.patch_width * 3 <= (h.precision == 2 ? kMaxInt8Sum : 1 << 20), "patch size");
+  limit(h.about_bytes <= kMaxAbout, "length of the description");
+  check(h.about_offset <= size && h.about_bytes <= size - h.about_offset, "description");
 }
 
 void check_block(const BlockHeader& b, const Header& h) {
@@ -43,17 +54,17 @@ void check_block(const BlockHeader& b, const Header& h) {
   const bool gated = b.family == static_cast<uint32_t>(Family::gmlp);
   check(b.token_precision <= 2 && b.channel_precision <= 2, "unknown precision");
   check(!gated || b.token_precision == b.channel_precision, "a gated block of two precisions");
-  check(!mixer || (b.token_hidden >= 1 && b.token_hidden <= 1 << 20), "token hidden");
-  check(b.channel_hidden >= 1 && b.channel_hidden <= 1 << 20, "channel hidden");
+  if (mixer) check_size(b.token_hidden, 1 << 20, "token hidden");
+  check_size(b.channel_hidden, 1 << 20, "channel hidden");
   check(!gated || b.channel_hidden % 2 == 0, "an odd gate");
   for (uint32_t zero_point : b.zero_points) check(zero_point <= 255, "zero point");
-  const int64_t tokens = int64_t(h.image_height / h.patch_height) * (h.image_width / h.patch_width);
-  check(tokens * b.channel_hidden <= kMaxActivations && int64_t(b.token_hidden) * h.width <= kMaxActivations,
+  const int64_t tokens = h.tokens();
+  limit(tokens * b.channel_hidden <= kMaxActivations && int64_t(b.token_hidden) * h.width <= kMaxActivations,
         "more activations than any known network");
   if (b.token_precision == 2)
-    for (int64_t sum : {tokens, mixer ? int64_t(b.token_hidden) : 0}) check(sum <= kMaxInt8Sum, "sums too long for int8");
+    for (int64_t sum : {tokens, mixer ? int64_t(b.token_hidden) : 0}) limit(sum <= kMaxInt8Sum, "sums too long for int8");
   if (b.channel_precision == 2)
-    for (uint32_t sum : {h.width, b.channel_hidden}) check(sum <= kMaxInt8Sum, "sums too long for int8");
+    for (uint32_t sum : {h.width, b.channel_hidden}) limit(sum <= kMaxInt8Sum, "sums too long for int8");
 }
 
 }  // namespace
@@ -69,10 +80,6 @@ Reader::Reader(Source& source, Arena& arena, int threads) : source_(source), are
               entries_.size() * sizeof(TensorEntry));
   about_.resize(header_.about_bytes);
   source.read(header_.about_offset, about_.data(), about_.size());
-}
-
-int64_t Reader::tokens() const {
-  return int64_t(header_.image_height / header_.patch_height) * (header_.image_width / header_.patch_width);
 }
 
 TensorEntry Reader::next(uint64_t bytes) {

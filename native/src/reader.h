@@ -25,8 +25,7 @@ class Reader {
   Reader(Source& source, Arena& arena, int threads);
 
   const Header& header() const { return header_; }
-  const std::vector<BlockHeader>& blocks() const { return blocks_; }  // with their precisions, in version 1 too
-  int64_t tokens() const;
+  const std::vector<BlockHeader>& blocks() const { return blocks_; }
   std::string about() const { return about_; }
 
   // The next tensor, `rows` times `count` floats, each row padded with zeros to `padded`.

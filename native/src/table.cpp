@@ -42,6 +42,12 @@ const std::vector<const Kernels*>& all_kernels() {
   return table;
 }
 
+Precision precision_of(const std::string& name) {
+  for (Precision precision : {Precision::fp32, Precision::bf16, Precision::int8})
+    if (name == name_of(precision)) return precision;
+  throw std::invalid_argument("no precision '" + name + "'; accepted: fp32, bf16, int8");
+}
+
 bool runs_here(const Kernels& kernels) { return (kernels.features & ~cpu_features()) == 0; }
 
 const char* best_level(const std::vector<Precision>& precisions) {

@@ -15,6 +15,9 @@ inline const char* name_of(Precision precision) {
   return precision == Precision::fp32 ? "fp32" : precision == Precision::bf16 ? "bf16" : "int8";
 }
 
+// Throws std::invalid_argument, in one line.
+Precision precision_of(const std::string& name);
+
 bool runs_here(const Kernels& kernels);
 
 // The best level at which all these precisions run here.

@@ -3,6 +3,8 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -27,7 +29,12 @@ class Pool {
       std::lock_guard<std::mutex> lock(mutex_);
       while (static_cast<int>(workers_.size()) < threads - 1) {
         const int index = static_cast<int>(workers_.size()) + 1;
-        workers_.emplace_back([this, index, seen = job_.load()] { serve(index, seen); });
+        try {
+          workers_.emplace_back([this, index, seen = job_.load()] { serve(index, seen); });
+        } catch (const std::system_error&) {
+          throw TooManyThreads("the system gives this process " + std::to_string(index) + " threads, not " +
+                               std::to_string(threads) + "; ask for fewer");
+        }
       }
       work_ = &work;
       threads_ = threads;

@@ -3,12 +3,18 @@
 
 #include <atomic>
 #include <functional>
+#include <stdexcept>
 #include <unistd.h>
 
 namespace allmlp {
 
+struct TooManyThreads : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
 // Calls work(0) … work(threads - 1), each on a thread of its own, the caller's among them; returns when all are done.
 // Calls from several threads of the program wait for each other. `work` must not throw.
+// Throws TooManyThreads, before any work, where the system gives this process no more threads.
 void run_on_threads(int threads, const std::function<void(int)>& work);
 
 // One T for each process: whatever locks other threads held during a fork stay locked in the child, and threads stay

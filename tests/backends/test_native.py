@@ -1,5 +1,6 @@
 """The engine as a backend: what it computes against PyTorch, and what it refuses."""
 
+import re
 import subprocess
 import sys
 import zlib
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 
 from allmlp import load_predictor
-from allmlp.backends import native
+from allmlp.backends import native, native_file
 from allmlp.backends.native_file import CHECKSUM, to_bf16
 from allmlp.backends.pytorch import PyTorchPredictor
 from allmlp.cli import main
@@ -27,6 +28,7 @@ from allmlp.quantize.arithmetic import rounded_to_bf16
 from allmlp.quantize.exact import as_float32
 from allmlp.quantize.layers import chosen
 from allmlp.quantize.network import layer_names, quantise
+from allmlp.quantize.parts import take_apart
 from allmlp.testing import randomise
 
 allmlp_native = pytest.importorskip("allmlp_native", reason="the engine is not built: make native")
@@ -182,6 +184,13 @@ def test_what_the_engine_cannot_run_is_refused_by_name(change: dict[str, Any], m
         native.export(Model(config), tmp_path / "m")
 
 
+def test_patches_too_large_for_int8_are_refused_before_a_file_is_written(tmp_path: Path):
+    model = network("mixer", image_size=(128, 128), patch_size=(128, 128))
+    with pytest.raises(BadSetting, match="numbers of a patch in int8: 49,152; the engine takes at most 32,768; use"):
+        native.export(model, tmp_path / "m", "int8", pictures(model, 2))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_int8_asks_for_images_and_precisions_for_their_names(tmp_path: Path):
     model = network("mixer")
     with pytest.raises(BadSetting, match="images of the training set"):
@@ -205,6 +214,36 @@ def test_a_level_or_number_of_threads_that_is_none_is_refused(tmp_path: Path):
             allmlp_native.peak("fp32", threads=threads)
 
 
+FEW_THREADS = """
+import resource, sys
+import numpy as np
+from allmlp.backends import native
+from allmlp.errors import BadSetting
+alone = native.load(sys.argv[1], threads=1)
+images = np.zeros((1, *alone.preprocess.image_size, 3), np.uint8)
+logits = alone(images)
+many = native.load(sys.argv[1], threads=200)  # so small a network is packed by one thread
+taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+limits = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (taken + (300 << 20), limits[1]))
+try:
+    many(images)
+except BadSetting as error:
+    print(error)
+assert np.array_equal(alone(images), logits)
+resource.setrlimit(resource.RLIMIT_AS, limits)
+assert np.array_equal(many(images), logits)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system has no /proc")
+def test_threads_that_the_system_does_not_give_are_a_wrong_setting_and_the_rest_goes_on(tmp_path: Path):
+    native.export(network("mixer"), tmp_path / "m")
+    said = subprocess.run([sys.executable, "-c", FEW_THREADS, str(tmp_path / "m")], capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
+    assert re.fullmatch(r"the system gives this process \d+ threads, not 200; ask for fewer\n", said.stdout)
+
+
 def test_a_description_that_does_not_fit_the_network_is_refused(tmp_path: Path):
     def write(changed: bytes) -> None:
         body = changed[: -CHECKSUM.size]
@@ -220,6 +259,17 @@ def test_a_description_that_does_not_fit_the_network_is_refused(tmp_path: Path):
     write(content.replace(b'"output"', b'"output '))
     with pytest.raises(BadCheckpoint, match="description of the model is damaged"):
         native.load(tmp_path / "m")
+
+
+def test_a_description_of_any_depth_is_refused_in_one_line(tmp_path: Path):
+    parts = take_apart(network("mixer"))
+    for depth in range(20, 1100, 20):  # between those that are read and those that are not: read, but not written
+        held = b'"' + b"x" * (2 * depth - 2) + b'"'
+        native_file.write(tmp_path / "m", parts, "fp32", {"preprocess": held[1:-1].decode()})
+        body = (tmp_path / "m").read_bytes()[: -CHECKSUM.size].replace(held, b"[" * depth + b"]" * depth)
+        (tmp_path / "m").write_bytes(body + CHECKSUM.pack(zlib.crc32(body)))
+        with pytest.raises(BadCheckpoint, match="doesn't fit|description of the model is damaged"):
+            native.load(tmp_path / "m", threads=1)
 
 
 def test_a_flipped_bit_is_one_line_and_exit_code_2_for_predict(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -1,5 +1,6 @@
 """`allmlp export` and `allmlp doctor`."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -130,7 +131,10 @@ def test_the_doctor_says_why_a_kernel_does_not_run():
     assert why_not("avx512", "int8", new) == "the processor lacks avx512_vnni, avx512vbmi"
     assert why_not("avx2", "fp32", {"sse2", "avx", "fma"}) == "the processor lacks avx2"
     assert why_not("avx512", "fp32", new) == "the operating system does not allow it"  # since the processor has it all
-    assert why_not("avx2", "fp32", set()).endswith("lacks avx2, fma")
+    assert why_not("avx2", "fp32", set()) == "the processor or the operating system lacks avx2, fma"
+    assert why_not("neon", "int8", {"asimd"}) == "the processor lacks asimddp"
+    assert why_not("neon-i8mm", "bf16", {"asimd", "asimddp"}) == "the processor lacks i8mm"
+    assert why_not("neon-i8mm", "fp32", set()).endswith("lacks asimddp, i8mm")
 
 
 def test_the_doctor_knows_every_backend(cli, monkeypatch: pytest.MonkeyPatch):
@@ -141,6 +145,11 @@ def test_the_doctor_knows_every_backend(cli, monkeypatch: pytest.MonkeyPatch):
     assert next(row for row in found["backends"] if row["name"] == "onnx")["works"]
     assert found["libraries"]["onnxruntime"] == onnxruntime.__version__
     assert found["processor"]["cores"] >= 1
+    real = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnx" else real(name))
+    rows = {row["name"]: row for row in json.loads(cli("doctor", "--json")[1])["backends"]}
+    assert not rows["onnx"]["works"]  # written networks run, but none can be written
+    assert rows["onnx"]["why"] == "onnx is not installed: pip install 'allmlp[export]'"
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     code, out, _ = cli("doctor")
     assert code == 0

@@ -244,6 +244,11 @@ def test_every_byte_of_an_image_is_exact_in_every_precision(kernel: dict[str, An
     assert np.array_equal(got, every if kernel["precision"] == "int8" else every.astype(np.float32) - 128)
 
 
+def test_a_precision_that_is_none_is_refused_by_name():
+    with pytest.raises(ValueError, match="no precision 'fp16'; accepted: fp32, bf16, int8"):
+        engine._bytes("scalar", "fp16", np.arange(256, dtype=np.uint8))
+
+
 @kernels
 def test_the_peak_is_a_possible_speed(kernel: dict[str, Any]):
     peak = allmlp_native.peak(kernel["precision"], 1, kernel["level"], seconds=0.001, repeats=2)

@@ -4,7 +4,9 @@ import functools
 import itertools
 import multiprocessing
 import operator
+import os
 import struct
+import sys
 import threading
 import zlib
 from pathlib import Path
@@ -137,6 +139,16 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path):
         allmlp_native.Model(tmp_path)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are text")
+def test_a_file_whose_name_is_no_text_is_opened_or_named(content: bytes, tmp_path: Path):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/m\xff")
+    with pytest.raises(allmlp_native.BadModel, match="cannot be opened") as refusal:
+        allmlp_native.Model(path)
+    assert str(refusal.value).startswith(path)
+    Path(path).write_bytes(content)
+    assert np.array_equal(allmlp_native.Model(path)(images(1)), allmlp_native.Model(content)(images(1)))
+
+
 def test_another_version_is_named(content: bytes):
     with pytest.raises(allmlp_native.BadModel, match="is of version 7; this engine reads version 4; export"):
         allmlp_native.Model(content[:8] + struct.pack("<I", 7) + content[12:])
@@ -243,6 +255,41 @@ def test_a_forked_process_gets_threads_of_its_own(content: bytes):
     assert np.array_equal(answers.get(timeout=30), expected)
     child.join(30)
     assert child.exitcode == 0
+
+
+PREPROCESS = {"image_size": SIZE, "resize": "shorter", "crop_ratio": 0.875, "interpolation": "bicubic"}
+LARGER = np.zeros((20, 30, 3), np.uint8)
+
+
+def test_images_of_other_sizes_are_fitted_as_the_file_says(tmp_path: Path):
+    write(tmp_path / "m", parts(), "fp32", {"preprocess": PREPROCESS})
+    assert allmlp_native.Model(tmp_path / "m").fit(LARGER).shape == (*SIZE, 3)
+
+
+@pytest.mark.parametrize("preprocess", [
+    None, [], "shorter", {}, *({**PREPROCESS, **change} for change in (
+        {"crop_ratio": 0}, {"crop_ratio": 1e-300}, {"crop_ratio": "1"}, {"crop_ratio": float("nan")}, {"crop_ratio": 2},
+        {"resize": "longer"}, {"resize": ["shorter"]}, {"interpolation": "lanczos"}, {"interpolation": None},
+        {"image_size": None}, {"image_size": [12, 8]})),
+])  # fmt: skip
+def test_preprocessing_that_cannot_be_is_refused_when_it_is_needed(preprocess: object, tmp_path: Path):
+    write(tmp_path / "m", parts(), "fp32", {"preprocess": preprocess})
+    model = allmlp_native.Model(tmp_path / "m")
+    assert np.array_equal(model.predict([images(1)[0]]), model(images(1)))  # it has the size
+    with pytest.raises(allmlp_native.BadModel, match="preprocessing cannot be; export the network again"):
+        model.predict([LARGER])
+
+
+def test_a_description_without_preprocessing_is_refused_when_it_is_needed(content: bytes):
+    with pytest.raises(allmlp_native.BadModel, match="preprocessing cannot be"):
+        allmlp_native.Model(content).fit(LARGER)
+
+
+def test_a_description_too_deep_to_read_is_damage(tmp_path: Path):
+    write(tmp_path / "m", parts(), "fp32", {"a": "x" * 200_000})
+    deep = (tmp_path / "m").read_bytes().replace(b'"' + b"x" * 200_000 + b'"', b"[" * 100_001 + b"]" * 100_001)
+    with pytest.raises(allmlp_native.BadModel, match="description of the model is damaged"):
+        _ = allmlp_native.Model(sealed(deep)).about
 
 
 def test_images_may_be_views_and_of_no_other_size(content: bytes):

@@ -7,6 +7,7 @@ A model is one file, written by `allmlp.backends.native.export`:
     logits = model.predict(images)  # a list of RGB images of any sizes
 """
 
+import functools
 import math
 import os
 from collections.abc import Iterable
@@ -17,9 +18,10 @@ import numpy as np
 from allmlp_native import _engine
 
 __version__ = "0.1.0"
-__all__ = ["BadModel", "Model", "kernels", "peak", "tanh_gelu", "tanh_gelus"]
+__all__ = ["BadModel", "Model", "TooManyThreads", "kernels", "peak", "tanh_gelu", "tanh_gelus"]
 
 BadModel = _engine.BadModel
+TooManyThreads = _engine.TooManyThreads
 MOST_THREADS = 256
 
 
@@ -40,7 +42,8 @@ class Model:
     `path`: of the file, or what is in it as bytes; `threads`: how many processors may work at once, 1 to 256, all that
     there are if None; `level`: the instruction set, "auto" or one that `kernels` lists. Calls from several Python
     threads are safe and wait for each other. Raises `BadModel` for a file that is damaged or of another kind, and
-    `ValueError` for a level that doesn't run here or is none, and for other numbers of threads.
+    `ValueError` for a level that doesn't run here or is none, and for other numbers of threads; `TooManyThreads`, which
+    is one, here or in a call, where the system gives this process fewer.
     """
 
     def __init__(self, path: str | os.PathLike | bytes, threads: int | None = None, level: str = "auto"):
@@ -51,7 +54,7 @@ class Model:
             self._network = _engine.from_bytes(path, level, count)
         else:
             try:
-                self._network = _engine.open(os.fspath(path), level, count)
+                self._network = _engine.open(os.fsencode(path), level, count)
             except BadModel as error:
                 raise BadModel(f"{os.fspath(path)}: {error}") from None
         self.threads = count
@@ -72,6 +75,8 @@ class Model:
     def fit(self, image: np.ndarray) -> np.ndarray:
         """An RGB image uint8 `(h, w, 3)` of any size to uint8 `(H, W, 3)`, as the network's preprocessing says.
 
+        Raises `BadModel` where that is nothing that can be done.
+
         Every pixel is that of allmlp's own preprocessing, which is Pillow's (13). An image of the size stays as it is.
         """
         image = np.ascontiguousarray(image)
@@ -80,10 +85,24 @@ class Model:
         (height, width), (rows, columns) = image.shape[:2], self.image_size
         if (height, width) == (rows, columns):
             return image
-        preprocess = self.about["preprocess"]
-        high, wide = _resized(height, width, rows, columns, preprocess["resize"], preprocess["crop_ratio"])
+        mode, crop_ratio, interpolation = self._fitting
+        high, wide = _resized(height, width, rows, columns, mode, crop_ratio)
         top, left = round((high - rows) / 2), round((wide - columns) / 2)
-        return _engine.resize(image, high, wide, top, left, rows, columns, preprocess["interpolation"])
+        return _engine.resize(image, high, wide, top, left, rows, columns, interpolation)
+
+    @functools.cached_property
+    def _fitting(self) -> tuple[str, float, str]:
+        """How images are brought to the network's size, as the file says, if that can be."""
+        try:
+            said = self.about["preprocess"]
+            size, mode, crop_ratio, interpolation = (
+                said[name] for name in ("image_size", "resize", "crop_ratio", "interpolation"))
+            if (tuple(size) == self.image_size and mode in ("shorter", "squash_crop", "squash")
+                    and 0.1 <= crop_ratio <= 1 and interpolation in ("nearest", "bilinear", "bicubic")):
+                return mode, crop_ratio, interpolation
+        except (KeyError, TypeError):
+            pass
+        raise BadModel("what the file says about its preprocessing cannot be; export the network again") from None
 
     @property
     def about(self) -> dict[str, Any]:
@@ -92,7 +111,7 @@ class Model:
 
         try:
             about = json.loads(self._network.about)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise BadModel("the description of the model is damaged") from None
         if not isinstance(about, dict):
             raise BadModel("the description of the model is damaged")

@@ -43,7 +43,7 @@ def export(
     leaves in bf16 or fp32, by name as in `quantize.layers`.
     Raises `BadSetting` for a network that the engine can't run, by name, and `CannotWrite`.
     """
-    from allmlp.backends.native_file import write
+    from allmlp.backends.native_file import check_limits, write
     from allmlp.quantize.calibrate import BEST
     from allmlp.quantize.int8 import Int8Block
     from allmlp.quantize.network import quantise
@@ -51,11 +51,15 @@ def export(
 
     if precision not in PRECISIONS:
         raise BadSetting(f"precision {precision!r}; accepted: {', '.join(PRECISIONS)}")
-    int8 = None
     if precision == "int8":
         if calibration is None:
             raise BadSetting("precision 'int8' needs images of the training set to find its ranges; give calibration=")
         check_choices(choices or BEST)
+    parts = take_apart(model)
+    check_limits(parts, precision, float_layers)  # before calibration, which for such sizes can take all memory
+    int8 = None
+    if precision == "int8":
+        assert calibration is not None
         int8 = quantise(model, calibration, choices or BEST, frozenset(float_layers or {}))
     about = {
         "allmlp": allmlp.__version__,
@@ -64,7 +68,7 @@ def export(
         "output": model.output,
     }
     if int8 is None:
-        write(path, take_apart(model), precision, about)
+        write(path, parts, precision, about)
     else:
         blocks = tuple(block for block in int8.blocks if isinstance(block, Int8Block))
         write(path, int8.parts, precision, about, blocks, int8.stem, float_layers)
@@ -103,16 +107,18 @@ class NativePredictor:
             good = self.preprocess.image_size == model.image_size and self.output in ("softmax", "sigmoid")
             good &= self.classes is None or (len(self.classes) == model.num_classes
                                              and all(isinstance(name, str) for name in self.classes))
-        except (KeyError, TypeError, BadSetting):
+        except (KeyError, TypeError, RecursionError, BadSetting):
             good = False
         if not good:
             raise BadCheckpoint(f"{path}: what the file says about itself doesn't fit the network in it; export it "
                                 "again")
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """uint8 `(N, H, W, 3)` to float32 logits `(N, K)`."""
+        """uint8 `(N, H, W, 3)` to float32 logits `(N, K)`. Raises `BadData`, `BadSetting` for threads not to be had."""
         try:
             return self.model(images)
+        except engine().TooManyThreads as error:
+            raise BadSetting(str(error)) from None
         except ValueError as error:
             raise BadData(str(error)) from None
 

@@ -4,6 +4,7 @@ Little-endian throughout. Tensors begin on 64 bytes. The last four bytes are the
 """
 
 import json
+import math
 import os
 import struct
 import zlib
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from allmlp.backends.native import MAGIC, PRECISIONS, Precision
+from allmlp.errors import BadSetting
 from allmlp.files import write_atomically
 from allmlp.quantize.arithmetic import rounded_to_bf16
 from allmlp.quantize.int8 import Int8Block, Int8GMLP, Int8Linear, Int8Mixer, Int8ResMLP, linear
@@ -29,15 +31,63 @@ CHECKSUM = struct.Struct("<I")
 FAMILIES = {MixerParts: 0, ResMLPParts: 1, GMLPParts: 2}
 
 
+MOST_IN_SUM = 1 << 15  # numbers that int8 adds up
+MOST_ACTIVATIONS = 1 << 26  # numbers of a layer, of one image
+
+
+def _precisions(parts: Parts, precision: Precision, float_layers: Mapping[str, Precision] | None
+                ) -> dict[str, Precision]:
+    names = all_layers([isinstance(block, GMLPParts) for block in parts.blocks])
+    return {name: (float_layers or {}).get(name, precision) for name in names}
+
+
+def check_limits(parts: Parts, precision: Precision, float_layers: Mapping[str, Precision] | None = None) -> None:
+    """Raises `BadSetting` for a network of sizes that the engine does not take, by `native/src/reader.cpp`."""
+    for what, size, most in _sizes(parts, _precisions(parts, precision, float_layers)):
+        if size > most:
+            raise BadSetting(f"{what}: {size:,}; the engine takes at most {most:,}; use "
+                             + ("another precision" if what.endswith("int8") else "--to onnx"))
+
+
+def _sizes(parts: Parts, precisions: Mapping[str, Precision]) -> Iterator[tuple[str, int, int]]:
+    patch = 3 * math.prod(parts.patch_size)
+    tokens = math.prod(parts.image_size) // math.prod(parts.patch_size)
+    yield "sides of images", max(parts.image_size), 1 << 14
+    yield "width", parts.width, 1 << 16
+    yield "blocks", len(parts.blocks), 1024
+    yield "classes", len(parts.head.bias), 1 << 20
+    yield "patches of an image", tokens, 1 << 16
+    yield "patches times width", tokens * parts.width, MOST_ACTIVATIONS
+    yield "numbers of a patch", patch, 1 << 20
+    if precisions[STEM] == "int8":
+        yield "numbers of a patch in int8", patch, MOST_IN_SUM
+    for number, block in enumerate(parts.blocks):
+        token_hidden, channel_hidden = _hidden(block)
+        yield f"token hidden of block {number}", token_hidden, 1 << 20
+        yield f"channel hidden of block {number}", channel_hidden, 1 << 20
+        yield f"patches times channel hidden of block {number}", tokens * channel_hidden, MOST_ACTIVATIONS
+        yield f"token hidden times width of block {number}", token_hidden * parts.width, MOST_ACTIVATIONS
+        names = of_block(number, isinstance(block, GMLPParts))
+        for name, sums in zip(names, ((tokens, token_hidden), (parts.width, channel_hidden)), strict=True):
+            if precisions[name] == "int8":
+                yield f"numbers that {name} adds up in int8", max(sums), MOST_IN_SUM
+
+
+def _hidden(block: BlockParts) -> tuple[int, int]:
+    """Over tokens (0: there are none) and over channels; gMLP's are those of both halves."""
+    if isinstance(block, GMLPParts):
+        return 0, 2 * len(block.carrier.bias)
+    return len(block.tokens1.bias) if isinstance(block, MixerParts) else 0, len(block.channels1.bias)
+
+
 def write(path: str | os.PathLike, parts: Parts, precision: Precision, about: Mapping[str, Any],
           int8: tuple[Int8Block, ...] | None = None, stem: Int8Linear | None = None,
           float_layers: Mapping[str, Precision] | None = None) -> None:
     """Write a model file, atomically. `int8`: the blocks, for that precision; `stem`: None rounds it to nearest;
     `float_layers`: layers that are not int8, by name (`quantize.layers`), and what they are instead.
 
-    Raises `CannotWrite`."""
-    names = all_layers([isinstance(block, GMLPParts) for block in parts.blocks])
-    precisions: dict[str, Precision] = {name: (float_layers or {}).get(name, precision) for name in names}
+    Raises `CannotWrite`. Not everything that can be written can be read: see `check_limits`."""
+    precisions = _precisions(parts, precision, float_layers)
     tensors = list(_tensors(parts, precisions, int8, stem))
     headers = [_block_header(parts, number, precisions, int8) for number in range(len(parts.blocks))]
     description = json.dumps(about, ensure_ascii=False).encode()
@@ -91,10 +141,8 @@ def _block_header(parts: Parts, number: int, precisions: Mapping[str, Precision]
             gate = (quantised.out_scale, quantised.out_shift)
         zero_points = tuple(layer.zero_point for layer in layers)
     (kind1, epsilon1), (kind2, epsilon2) = _norm_header(block.norm1), _norm_header(block.norm2)
-    token_hidden = len(block.tokens1.bias) if isinstance(block, MixerParts) else 0
-    hidden = 2 * len(block.carrier.bias) if isinstance(block, GMLPParts) else len(block.channels1.bias)
     of_layers = (PRECISIONS.index(precisions[name]) for name in of_block(number, isinstance(block, GMLPParts)))
-    return BLOCK.pack(FAMILIES[type(block)], token_hidden, hidden, block.gelu == "tanh", kind1, kind2, epsilon1,
+    return BLOCK.pack(FAMILIES[type(block)], *_hidden(block), block.gelu == "tanh", kind1, kind2, epsilon1,
                       epsilon2, *zero_points, *gate, *of_layers)
 
 

@@ -25,7 +25,10 @@ NEEDS: dict[tuple[str, str], tuple[str, ...]] = {
     ("avx512", "bf16"): ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_bf16"),
     ("avx512", "int8"): ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512vbmi"),
     **{("avx2", precision): ("avx2", "fma") for precision in ("fp32", "bf16", "int8")},
-}  # what a kernel of the engine takes, in Linux's words; the others take nothing
+    **{("neon-i8mm", precision): ("asimddp", "i8mm") for precision in ("fp32", "bf16", "int8")},
+    ("neon", "int8"): ("asimddp",),
+}  # what a kernel of the engine takes, in Linux's words; those that run on every processor of their kind: nothing
+WRITING = {"onnx": ("onnx", "onnxscript")}  # packages that exporting takes besides those that running does
 
 
 def run(options: argparse.Namespace) -> int:
@@ -64,7 +67,7 @@ def features(said: dict[str, str]) -> set[str]:
 def backends() -> list[dict[str, Any]]:
     """Each backend: whether it works, else why not and what installs it."""
     return [{"name": name, "precisions": list(backend.limits), "quantisers": list(backend.quantisers),
-             **_works(backend.packages)} for name, backend in BACKENDS.items()]
+             **_works((*backend.packages, *WRITING.get(name, ())))} for name, backend in BACKENDS.items()]
 
 
 def _works(packages: tuple[str, ...]) -> dict[str, Any]:
@@ -102,9 +105,9 @@ def kernels() -> list[dict[str, Any]]:
 def why_not(level: str, precision: str, flags: set[str]) -> str:
     """`flags`: what Linux says the processor has; empty where it does not say."""
     lacking = [name for name in NEEDS.get((level, precision), ()) if name not in flags]
-    if not flags:
-        return "the processor or the operating system lacks " + ", ".join(NEEDS.get((level, precision), ()))
-    return f"the processor lacks {', '.join(lacking)}" if lacking else "the operating system does not allow it"
+    if not lacking:
+        return "the operating system does not allow it"
+    return f"the processor {'' if flags else 'or the operating system '}lacks {', '.join(lacking)}"
 
 
 def lines(found: dict[str, Any]) -> list[str]:
