@@ -14,6 +14,7 @@ from allmlp.backends.export import Exported, Wish, export, put
 from allmlp.backends.process import PredictorProcess
 from allmlp.backends.pytorch import PyTorchPredictor
 from allmlp.backends.verify import Evidence
+from allmlp.commands.launch import launch
 from allmlp.errors import BadCheckpoint, BadSetting, CannotWrite, UnknownName
 from allmlp.models.blocks import MixerConfig
 from allmlp.models.config import ModelConfig
@@ -167,6 +168,18 @@ def test_only_an_export_is_replaced_and_only_when_asked(tmp_path: Path):
         with pytest.raises(CannotWrite, match=message):
             exported(network(), tmp_path / "mine", Wish("onnx"), overwrite=overwrite)
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
+
+
+def test_processes_of_ours_run_no_module_of_the_folder_they_are_started_in(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    for name in ("secrets.py", "argparse.py", "json.py"):
+        (tmp_path / name).write_text("import os; os._exit(3)")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(BadCheckpoint, match="export the network again"):
+        PredictorProcess(tmp_path)
+    assert launch(1, ["--version"]) == 0
+    assert capfd.readouterr().out.startswith("allmlp ")
 
 
 def test_a_process_that_cannot_load_says_why(tmp_path: Path):
