@@ -1,6 +1,7 @@
 """An exported folder from somebody else: what its manifest may say, and what may lie beside it."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from allmlp import load_predictor
 from allmlp.backends import BACKENDS
 from allmlp.backends import manifest as manifests
+from allmlp.backends.export import Wish
 from allmlp.backends.manifest import Manifest
 from allmlp.backends.packages import EXTRAS, need
 from allmlp.errors import BadCheckpoint, BadSetting, MissingPackage
@@ -59,6 +61,7 @@ DIGEST = {"bytes": 8, "sha256": "0" * 64}
     ({"backend": "pickle"}, "exported for 'pickle'"),
     ({"precision": "fp64"}, "precision"),
     ({"preprocess": {"image_size": [0, 8]}}, "at least 1 pixel"),
+    ({"preprocess": {"image_size": [8, 10**9]}}, "at most 16384"),
     ({"files": {"model.onnx": DIGEST}}, "digest differs"),
     ({"files": {}}, "does not list model.onnx"),
     ({"files": {"weights.bin": DIGEST, "model.onnx": DIGEST}}, "missing"),
@@ -131,6 +134,9 @@ def test_a_missing_package_is_named_with_the_line_that_installs_it(monkeypatch: 
     monkeypatch.setitem(EXTRAS, "no_such_runtime", "export")
     with pytest.raises(MissingPackage, match=r"pip install 'allmlp\[export\]'"):
         need("no_such_runtime.inner")
+    monkeypatch.setitem(sys.modules, "allmlp_native", None)  # as if it were not installed
+    with pytest.raises(MissingPackage, match="install it: make native$"):
+        Wish("native").checked()
 
 
 def test_each_backend_says_what_it_writes_and_how_exact_it_is():

@@ -6,6 +6,7 @@ from typing import Any
 
 from allmlp.errors import MissingPackage
 
+ENGINE = "allmlp_native"  # lies in our own source, and is not what has that name elsewhere
 EXTRAS = {"onnx": "export", "onnxscript": "export", "onnxruntime": "export", "openvino": "openvino", "nncf": "openvino",
           "executorch": "executorch", "torchao": "executorch"}  # fmt: skip
 
@@ -18,11 +19,17 @@ def need(*modules: str) -> list[Any]:
         try:
             found.append(importlib.import_module(module))
         except ImportError as error:
-            line = f"pip install 'allmlp[{EXTRAS[package]}]'" if package in EXTRAS else f"pip install {package}"
             missing = isinstance(error, ModuleNotFoundError) and error.name == package
             why = "is not installed" if missing else f"does not load ({' '.join(str(error).split())[:150]})"
-            raise MissingPackage(f"the package {package!r} {why}; install it: {line}") from None
+            raise MissingPackage(f"the package {package!r} {why}; install it: {install_line(package)}") from None
     return found
+
+
+def install_line(package: str) -> str:
+    """What installs a package that we need."""
+    if package == ENGINE:
+        return "make native"
+    return f"pip install 'allmlp[{EXTRAS[package]}]'" if package in EXTRAS else f"pip install {package}"
 
 
 def version(package: str) -> str | None:
