@@ -44,7 +44,7 @@ def launch(count: int, arguments: Sequence[str]) -> int:
         finally:
             for child in children:
                 child.kill()
-                child.wait()
+                child.communicate()  # waits, and closes its pipe
             for number, handler in before.items():
                 signal.signal(number, handler)
 
