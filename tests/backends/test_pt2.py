@@ -120,6 +120,14 @@ def test_a_file_that_could_run_something_is_refused(name: str, model: Model, wri
     assert "\n" not in str(raised.value)
 
 
+def test_a_graph_that_pytorch_cannot_read_is_told_in_one_line_and_nothing_else(
+        model: Model, written: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    later = said(GRAPH, schema_version={"major": 99, "minor": 1})(written)
+    with pytest.raises(BadCheckpoint, match="cannot read its graph: damaged, or written by a later version"):
+        load(later, model, tmp_path)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_two_files_of_one_name_are_refused(written: bytes):
     content = io.BytesIO(written)
     with zipfile.ZipFile(content, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):

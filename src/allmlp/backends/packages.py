@@ -1,6 +1,10 @@
-"""Optional packages: imported when they are needed, and one line on how to get what is missing."""
+"""Optional packages: imported when they are needed, one line on how to get what is missing, and no talk of theirs."""
 
+import contextlib
 import importlib
+import logging
+import warnings
+from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
 
@@ -23,6 +27,19 @@ def need(*modules: str) -> list[Any]:
             why = "is not installed" if missing else f"does not load ({' '.join(str(error).split())[:150]})"
             raise MissingPackage(f"the package {package!r} {why}; install it: {install_line(package)}") from None
     return found
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without the libraries' remarks about themselves."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
 
 
 def install_line(package: str) -> str:

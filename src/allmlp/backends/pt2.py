@@ -13,6 +13,7 @@ import numpy as np
 
 from allmlp.backends.exported import ExportPredictor
 from allmlp.backends.manifest import Manifest, Precision
+from allmlp.backends.packages import quiet
 from allmlp.errors import BadCheckpoint
 from allmlp.files import open_regular, write_bytes_atomically
 
@@ -52,9 +53,11 @@ def load(path: Path, manifest: Manifest, threads: int | None = None) -> ExportPr
     with open_regular(path) as file:
         content = checked_archive(file.read(), str(path))
     try:
-        network = torch.export.load(io.BytesIO(content)).module()
-    except Exception as error:  # whatever PyTorch says of a damaged graph
-        raise BadCheckpoint(f"{path}: PyTorch refuses it: {' '.join(str(error).split())[:200]}") from None
+        with quiet():  # of a damaged graph PyTorch logs a traceback
+            network = torch.export.load(io.BytesIO(content)).module()
+    except Exception:  # whatever it raises then, it refers to that
+        raise BadCheckpoint(f"{path}: PyTorch {torch.__version__} cannot read its graph: damaged, or written by a "
+                            "later version; export the network again with this one") from None
     if threads:
         torch.set_num_threads(threads)
 
