@@ -15,11 +15,11 @@ from allmlp.backends.process import PredictorProcess
 from allmlp.backends.pytorch import PyTorchPredictor
 from allmlp.backends.verify import Evidence
 from allmlp.commands.launch import launch
-from allmlp.errors import BadCheckpoint, BadSetting, CannotWrite, UnknownName
+from allmlp.errors import BadCheckpoint, BadData, BadSetting, CannotWrite, UnknownName
 from allmlp.models.blocks import MixerConfig
 from allmlp.models.config import ModelConfig
 from allmlp.models.model import Model
-from allmlp.quantize.calibrate import Choices
+from allmlp.quantize.calibrate import Choices, calibrate
 from allmlp.testing import randomise
 from allmlp.web.page import complete
 
@@ -154,6 +154,18 @@ def test_what_cannot_be_is_refused_before_anything_is_done(wish: Wish, message: 
     with pytest.raises(BadSetting, match=message):
         exported(network(), tmp_path / "made", wish)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("layer,where", [("mlp_channels.fc1", "in block 1"), ("mlp_channels.fc2", "at its end")])
+def test_a_network_that_overflows_is_refused_by_what_would_measure_it(layer: str, where: str):
+    model = network()
+    with torch.no_grad():
+        model.blocks[1].get_parameter(f"{layer}.weight").fill_(3e38)
+        model.blocks[1].get_parameter(f"{layer}.bias").fill_(3e38)
+    with pytest.raises(BadData, match=f"{where} the network's numbers are not finite"):
+        calibrate(model, pictures(4))
+    with pytest.raises(BadData, match="noise: the network's own logits are not finite in PyTorch"):
+        evidence(model)
 
 
 def test_an_unknown_backend_is_answered_with_the_nearest(tmp_path: Path):

@@ -11,6 +11,7 @@ import numpy as np
 
 from allmlp.backends.manifest import Verification
 from allmlp.backends.process import PredictorProcess
+from allmlp.errors import BadData
 
 MOST_CLEAR_MISTAKES = 5.0  # percent of images where the export names a class that PyTorch clearly does not prefer
 LEAST_ROUNDS, MOST_ROUNDS, SECONDS = 5, 30, 3.0
@@ -22,6 +23,7 @@ class Evidence:
 
     `labels` int64 `(N,)` as the network numbers its classes, where it has them: then accuracies are compared too.
     `logits`: PyTorch's in fp32; `predict`: what gives them, to be timed. `source`: what to call the images.
+    Raises `BadData` for logits that are not finite.
     """
 
     images: np.ndarray
@@ -29,6 +31,12 @@ class Evidence:
     source: str
     logits: np.ndarray
     predict: Callable[[np.ndarray], np.ndarray]
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.logits).all():
+            raise BadData(f"{self.source}: the network's own logits are not finite in PyTorch, so that no export can "
+                          "be compared with them; its training diverged or its weights are damaged: take an earlier "
+                          "checkpoint")
 
 
 def verify(folder: Path, evidence: Evidence, limit: float, *, threads: int | None = None,
