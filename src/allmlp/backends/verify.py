@@ -1,6 +1,7 @@
 """Whether an exported network does what the network did: run in a process of its own on real images, beside PyTorch."""
 
 import contextlib
+import operator
 import statistics
 import time
 from collections.abc import Callable
@@ -67,7 +68,7 @@ def verify(folder: Path, evidence: Evidence, limit: float, *, threads: int | Non
     if max_drop is not None and found["accuracy_drop"] > max_drop:
         failures.append(f"it loses {found['accuracy_drop']:.2f} points of accuracy, more than the {max_drop:g} asked "
                         "for")
-    if fp32 is not None and statistics.median(map(_ratio, latencies["export"], latencies["fp32"])) > 1:
+    if fp32 is not None and statistics.median(map(operator.truediv, latencies["export"], latencies["fp32"])) > 1:
         failures.append(f"it is slower than fp32 ({times['export']:.2f} ms per image, {times['fp32']:.2f} ms)")
     return Verification(
         source=evidence.source, images=len(evidence.images), **found, limit=limit, max_drop=max_drop,
@@ -76,10 +77,6 @@ def verify(folder: Path, evidence: Evidence, limit: float, *, threads: int | Non
         without_torch=not process.about["torch"], remark=process.about["remark"],
         failures=tuple(failures),
     )  # fmt: skip
-
-
-def _ratio(one: float, other: float) -> float:
-    return one / other
 
 
 def _seconds(evidence: Evidence) -> float:
