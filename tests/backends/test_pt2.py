@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from allmlp import checkpoint, create_model
 from allmlp.backends import pt2
 from allmlp.backends.manifest import Manifest
 from allmlp.backends.pt2_archive import checked_archive
@@ -183,4 +184,24 @@ def test_pytorch_gets_no_other_archive_of_a_file_than_the_one_that_was_checked(
     assert ran.exists(), "PyTorch does not look where it did: the file proves nothing any more"
     ran.unlink()
     assert np.array_equal(load(content, model, tmp_path)(images), load(written, model, tmp_path)(images))
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("shows_weights", [True, False])
+def test_weights_that_are_two_archives_run_nothing_whichever_is_read(shows_weights: bool, tmp_path: Path):
+    weights, ran = create_model("mixer_p2_8", num_classes=3).state_dict(), tmp_path / "ran"
+    stored = io.BytesIO()
+    torch.save(weights, stored)
+    evil = pickle.dumps(Writes(ran), 2)
+    good, bad = (rewritten(stored.getvalue(), change) for change in (
+        lambda name, data: data, lambda name, data: evil.ljust(len(data), b"\0") if name == "data.pkl" else data))
+    (tmp_path / "weights.pth").write_bytes(two_faced(good, bad) if shows_weights else two_faced(bad, good))
+    if shows_weights:
+        torch.load(tmp_path / "weights.pth", weights_only=False)
+        assert ran.exists(), "PyTorch does not look where it did: the file proves nothing any more"
+        ran.unlink()
+        assert checkpoint.load(tmp_path / "weights.pth").state_dict().keys() == weights.keys()
+    else:
+        with pytest.raises(BadCheckpoint, match="could run code"):
+            checkpoint.load(tmp_path / "weights.pth")
     assert not ran.exists()

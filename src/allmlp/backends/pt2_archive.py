@@ -45,10 +45,12 @@ MOST_JSON = 64 << 20
 def checked_archive(content: bytes, where: str) -> bytes:
     """An archive of what stands in that one, for PyTorch to open. Raises `BadCheckpoint`, naming what, for a file that
     is no archive of plain tensors and known operations."""
+    files: dict[str, bytes] = {}
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             problem = next(_strange_entries(archive, len(content)), None)
-            files = {} if problem else {_below_root(entry): archive.read(entry) for entry in archive.infolist()}
+            if problem is None:
+                files = {_below_root(entry): archive.read(entry) for entry in archive.infolist()}
         problem = problem or next(_problems(files), None)
     except (zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError, OverflowError,
             struct.error) as error:
