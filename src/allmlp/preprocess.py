@@ -27,6 +27,7 @@ HALF = (0.5, 0.5, 0.5)  # Google's Mixers: values in [-1, 1]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # ResMLP
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+MOST_PIXELS = 16384  # of a side; the engine's bound too
 LEAST_STD, MOST = 1e-6, 1e6  # of mean and deviation: float32 stays finite, and no image set comes near
 
 OtherSizes = Literal["windows", "resize"]
@@ -50,8 +51,8 @@ class Preprocess(Value):
     @pydantic.field_validator("image_size")
     @classmethod
     def _positive(cls, size: tuple[int, int]) -> tuple[int, int]:
-        if min(size) < 1:
-            raise ValueError("both sides must be at least 1 pixel")
+        if not 1 <= min(size) <= max(size) <= MOST_PIXELS:
+            raise ValueError(f"both sides must be at least 1 pixel, at most {MOST_PIXELS}")
         return size
 
     @pydantic.field_validator("std")

@@ -10,16 +10,18 @@ import torch
 from allmlp import load_predictor
 from allmlp.backends import manifest as manifests
 from allmlp.backends.auto import choose, export_auto
-from allmlp.backends.export import Exported, Wish, export
+from allmlp.backends.export import Exported, Wish, export, put
 from allmlp.backends.process import PredictorProcess
 from allmlp.backends.pytorch import PyTorchPredictor
 from allmlp.backends.verify import Evidence
-from allmlp.errors import BadCheckpoint, BadSetting, CannotWrite, UnknownName
+from allmlp.commands.launch import launch
+from allmlp.errors import BadCheckpoint, BadData, BadSetting, CannotWrite, UnknownName
 from allmlp.models.blocks import MixerConfig
 from allmlp.models.config import ModelConfig
 from allmlp.models.model import Model
-from allmlp.quantize.calibrate import Choices
+from allmlp.quantize.calibrate import Choices, calibrate
 from allmlp.testing import randomise
+from allmlp.web.page import complete
 
 pytest.importorskip("onnx", reason="onnx is not installed: pip install 'allmlp[export]'")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'allmlp[export]'")
@@ -154,6 +156,18 @@ def test_what_cannot_be_is_refused_before_anything_is_done(wish: Wish, message: 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("layer,where", [("mlp_channels.fc1", "in block 1"), ("mlp_channels.fc2", "at its end")])
+def test_a_network_that_overflows_is_refused_by_what_would_measure_it(layer: str, where: str):
+    model = network()
+    with torch.no_grad():
+        model.blocks[1].get_parameter(f"{layer}.weight").fill_(3e38)
+        model.blocks[1].get_parameter(f"{layer}.bias").fill_(3e38)
+    with pytest.raises(BadData, match=f"{where} the network's numbers are not finite"):
+        calibrate(model, pictures(4))
+    with pytest.raises(BadData, match="noise: the network's own logits are not finite in PyTorch"):
+        evidence(model)
+
+
 def test_an_unknown_backend_is_answered_with_the_nearest(tmp_path: Path):
     with pytest.raises(UnknownName, match="did you mean onnx"):
         exported(network(), tmp_path / "made", Wish("onxx"))
@@ -168,7 +182,53 @@ def test_only_an_export_is_replaced_and_only_when_asked(tmp_path: Path):
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
 
 
+def test_processes_of_ours_run_no_module_of_the_folder_they_are_started_in(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    for name in ("secrets.py", "argparse.py", "json.py"):
+        (tmp_path / name).write_text("import os; os._exit(3)")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(BadCheckpoint, match="export the network again"):
+        PredictorProcess(tmp_path)
+    assert launch(1, ["--version"]) == 0
+    assert capfd.readouterr().out.startswith("allmlp ")
+
+
 def test_a_process_that_cannot_load_says_why(tmp_path: Path):
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(BadCheckpoint, match="export the network again"):
         PredictorProcess(tmp_path)
+
+
+def test_what_stood_there_stands_there_again_where_an_export_cannot_take_its_place(tmp_path: Path):
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "manifest.json").write_text("earlier")
+    with pytest.raises(CannotWrite, match="cannot be written: No such file"):
+        put(tmp_path / ".export.made.tmp", tmp_path / "export")
+    assert [path.name for path in tmp_path.iterdir()] == ["export"]
+    assert (tmp_path / "export" / "manifest.json").read_text() == "earlier"
+
+
+def test_the_folder_where_one_stands_can_be_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "manifest.json").write_text("earlier")
+    monkeypatch.chdir(tmp_path / "export")
+    done = exported(network(), Path(), Wish("onnx", threads=1), overwrite=True)
+    assert done.folder == Path()
+    assert manifests.read(tmp_path / "export") == done.manifest
+    assert [path.name for path in tmp_path.iterdir()] == ["export"]
+
+
+def test_an_export_that_cannot_be_finished_leaves_the_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("allmlp.web.page.runtime_files", lambda folder: {})  # they would be fetched
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "manifest.json").write_text("earlier")
+
+    def finish(folder: Path) -> None:
+        assert manifests.is_export(folder)
+        (folder / "ort").write_text("where a folder should be")
+        complete(folder, network(), "network", None)
+
+    with pytest.raises(CannotWrite, match="the page cannot be written: File exists; free some space"):
+        exported(network(), tmp_path / "page", Wish("onnx", threads=1), overwrite=True, finish=finish)
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["page", "page/manifest.json"]

@@ -1,5 +1,6 @@
 """Every format with every family: what an exported folder answers, beside PyTorch. Each row of `BACKENDS` is tested."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +122,18 @@ def test_every_format_round_trips_every_family(
 ):
     available(name)
     check(network(network_name, image_size), name, "fp32", None, tmp_path / "export", 3)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_both_files_for_openvino_are_forced_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    available("openvino")
+    forced, fsync = set(), os.fsync
+
+    def seen(descriptor: int) -> None:
+        forced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", seen)
+    round_trip(network("mixer_p2_8", (8, 12)), "openvino", "fp32", None, tmp_path / "made")
+    assert {(tmp_path / "made" / name).stat().st_ino for name in ("model.xml", "model.bin")} <= forced

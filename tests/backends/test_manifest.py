@@ -1,6 +1,7 @@
 """An exported folder from somebody else: what its manifest may say, and what may lie beside it."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from allmlp import load_predictor
 from allmlp.backends import BACKENDS
 from allmlp.backends import manifest as manifests
+from allmlp.backends.export import Wish
 from allmlp.backends.manifest import Manifest
 from allmlp.backends.packages import EXTRAS, need
 from allmlp.errors import BadCheckpoint, BadSetting, MissingPackage
@@ -36,7 +38,7 @@ def test_a_manifest_comes_back_as_it_was_written(folder: Path):
     assert manifests.is_export(folder)
     assert Manifest.from_json(manifest.to_json()) == manifest
     assert manifest.files["model.onnx"].bytes == len(b"no graph")
-    manifests.check_files(folder, manifest, "model.onnx")
+    manifests.check_files(folder, manifest, ["model.onnx"])
 
 
 def test_blocks_in_float_of_older_manifests_are_their_layers(folder: Path):
@@ -59,9 +61,11 @@ DIGEST = {"bytes": 8, "sha256": "0" * 64}
     ({"backend": "pickle"}, "exported for 'pickle'"),
     ({"precision": "fp64"}, "precision"),
     ({"preprocess": {"image_size": [0, 8]}}, "at least 1 pixel"),
+    ({"preprocess": {"image_size": [8, 10**9]}}, "at most 16384"),
     ({"files": {"model.onnx": DIGEST}}, "digest differs"),
     ({"files": {}}, "does not list model.onnx"),
     ({"files": {"weights.bin": DIGEST, "model.onnx": DIGEST}}, "missing"),
+    ({"files": {"n" * 300: DIGEST, "model.onnx": DIGEST}}, "missing"),
     ({"files": {"../export/model.onnx": DIGEST, "model.onnx": DIGEST}}, "outside its folder"),
     ({"files": {"/etc/hostname": DIGEST, "model.onnx": DIGEST}}, "outside its folder"),
 ])  # fmt: skip
@@ -97,9 +101,25 @@ def test_a_folder_that_is_a_link_is_not_entered(folder: Path):
     (folder.parent / "elsewhere").mkdir()
     (folder.parent / "elsewhere" / "model.safetensors").write_bytes(b"weights")
     (folder / "timm").symlink_to(folder.parent / "elsewhere")
-    listed = {"timm/model.safetensors": manifests.digest(folder / "timm" / "model.safetensors").model_dump()}
+    (folder.parent / "elsewhere" / "config.json").write_bytes(b"{}")
+    listed = {f"timm/{name}": manifests.digest(folder / "timm" / name).model_dump()
+              for name in ("model.safetensors", "config.json")}
     changed(folder, backend="timm", files=listed)
     with pytest.raises(BadCheckpoint, match="behind a link"):
+        load_predictor(folder)
+
+
+@pytest.mark.parametrize("backend,unlisted", [("openvino", "model.bin"), ("timm", "timm/config.json"),
+                                              ("timm", "timm/model.safetensors")])  # fmt: skip
+def test_a_file_that_the_runtime_would_open_unlisted_is_refused(backend: str, unlisted: str, folder: Path):
+    (folder / "timm").mkdir()
+    for name in ("model.xml", "model.bin", "timm/config.json", "timm/model.safetensors"):
+        (folder / name).write_bytes(b"any")
+    (folder / unlisted).rename(folder.parent / "elsewhere")
+    (folder / unlisted).symlink_to(folder.parent / "elsewhere")
+    listed = {name: digest.model_dump() for name, digest in manifests.digests(folder).items() if name != unlisted}
+    changed(folder, backend=backend, files=listed)
+    with pytest.raises(BadCheckpoint, match=f"does not list {unlisted}"):
         load_predictor(folder)
 
 
@@ -114,6 +134,9 @@ def test_a_missing_package_is_named_with_the_line_that_installs_it(monkeypatch: 
     monkeypatch.setitem(EXTRAS, "no_such_runtime", "export")
     with pytest.raises(MissingPackage, match=r"pip install 'allmlp\[export\]'"):
         need("no_such_runtime.inner")
+    monkeypatch.setitem(sys.modules, "allmlp_native", None)  # as if it were not installed
+    with pytest.raises(MissingPackage, match="install it: make native$"):
+        Wish("native").checked()
 
 
 def test_each_backend_says_what_it_writes_and_how_exact_it_is():

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from allmlp.backends.network import NetworkPredictor
+from allmlp.backends.pytorch import choose_device
+from allmlp.errors import BadSetting
 from allmlp.preprocess import Preprocess
 
 
@@ -20,3 +23,12 @@ def test_it_predicts_in_evaluation_mode_and_leaves_every_part_in_its_own(trained
     first = predictor(images)
     assert np.array_equal(first, predictor(images))  # no dropout
     assert [number for number, part in enumerate(parts) if part.training] == trained
+
+
+def test_a_processor_that_the_machine_does_not_have_is_refused_with_those_it_has(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(BadSetting, match="'cuda:2' is not available here; accepted: auto, cuda:0, cuda:1, cpu"):
+        choose_device("cuda:2")
+    assert choose_device("cuda:1") == torch.device("cuda", 1)
+    assert choose_device("cuda") == torch.device("cuda")

@@ -1,7 +1,10 @@
 """`.pt2` files can run code in PyTorch's own loader; what ours lets through."""
 
+import contextlib
 import io
 import json
+import pickle
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +14,10 @@ import numpy as np
 import pytest
 import torch
 
+from allmlp import checkpoint, create_model
 from allmlp.backends import pt2
 from allmlp.backends.manifest import Manifest
-from allmlp.backends.pt2_archive import check_archive
+from allmlp.backends.pt2_archive import checked_archive
 from allmlp.backends.pytorch import PyTorchPredictor
 from allmlp.errors import BadCheckpoint
 from allmlp.models.blocks import GMLPConfig
@@ -117,9 +121,87 @@ def test_a_file_that_could_run_something_is_refused(name: str, model: Model, wri
     assert "\n" not in str(raised.value)
 
 
+def test_a_graph_that_pytorch_cannot_read_is_told_in_one_line_and_nothing_else(
+        model: Model, written: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    later = said(GRAPH, schema_version={"major": 99, "minor": 1})(written)
+    with pytest.raises(BadCheckpoint, match="cannot read its graph: damaged, or written by a later version"):
+        load(later, model, tmp_path)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_two_files_of_one_name_are_refused(written: bytes):
     content = io.BytesIO(written)
     with zipfile.ZipFile(content, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
         archive.writestr(archive.namelist()[0], b"")
     with pytest.raises(BadCheckpoint, match="not those of one exported program"):
-        check_archive(content.getvalue(), "m.pt2")
+        checked_archive(content.getvalue(), "m.pt2")
+
+
+class Writes:
+    """What writes a file when it is unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.write_text, (self.path, "ran")
+
+
+def two_faced(shown: bytes, hidden: bytes) -> bytes:
+    """One file that is the archive `shown` for Python's zipfile, which takes the directory right before the end record
+    and moves all offsets by as much as it lies elsewhere than stated, and `hidden` for those who go by the end record.
+    Both have directories of equal length, since one end record states it."""
+    (members, directory, _), (hidden_members, hidden_directory, end) = map(parts_of, (shown, hidden))
+    assert len(directory) == len(hidden_directory)
+    moved, start = b"", 0
+    while start < len(directory):
+        name, extra, comment = struct.unpack("<HHH", directory[start + 28 : start + 34])
+        (offset,) = struct.unpack("<I", directory[start + 42 : start + 46])
+        stop = start + 46 + name + extra + comment
+        offset += len(hidden_members) - len(members)
+        moved += directory[start : start + 42] + struct.pack("<I", offset) + directory[start + 46 : stop]
+        start = stop
+    return hidden_members + hidden_directory + members + moved + end
+
+
+def parts_of(archive: bytes) -> tuple[bytes, bytes, bytes]:
+    """Members, directory, end record."""
+    end = len(archive) - 22
+    size, start = struct.unpack("<II", archive[end + 12 : end + 20])
+    return archive[:start], archive[start : start + size], archive[end:]
+
+
+def test_pytorch_gets_no_other_archive_of_a_file_than_the_one_that_was_checked(
+        model: Model, written: bytes, tmp_path: Path):
+    ran, images = tmp_path / "ran", np.zeros((1, 4, 6, 3), np.uint8)
+    evil = pickle.dumps(Writes(ran))
+    shown = rewritten(written, lambda name, data: data)  # without the padding of PyTorch's own
+    hidden = rewritten(replaced(WEIGHTS, '"use_pickle": false', '"use_pickle": true')(written),
+                       lambda name, data: evil if name.startswith("data/weights/weight_") else data)
+    content = two_faced(shown, hidden)
+    with contextlib.suppress(Exception):  # whatever it makes of what the pickle returns
+        torch.export.load(io.BytesIO(content))
+    assert ran.exists(), "PyTorch does not look where it did: the file proves nothing any more"
+    ran.unlink()
+    assert np.array_equal(load(content, model, tmp_path)(images), load(written, model, tmp_path)(images))
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("shows_weights", [True, False])
+def test_weights_that_are_two_archives_run_nothing_whichever_is_read(shows_weights: bool, tmp_path: Path):
+    weights, ran = create_model("mixer_p2_8", num_classes=3).state_dict(), tmp_path / "ran"
+    stored = io.BytesIO()
+    torch.save(weights, stored)
+    evil = pickle.dumps(Writes(ran), 2)
+    good, bad = (rewritten(stored.getvalue(), change) for change in (
+        lambda name, data: data, lambda name, data: evil.ljust(len(data), b"\0") if name == "data.pkl" else data))
+    (tmp_path / "weights.pth").write_bytes(two_faced(good, bad) if shows_weights else two_faced(bad, good))
+    if shows_weights:
+        torch.load(tmp_path / "weights.pth", weights_only=False)
+        assert ran.exists(), "PyTorch does not look where it did: the file proves nothing any more"
+        ran.unlink()
+        assert checkpoint.load(tmp_path / "weights.pth").state_dict().keys() == weights.keys()
+    else:
+        with pytest.raises(BadCheckpoint, match="could run code"):
+            checkpoint.load(tmp_path / "weights.pth")
+    assert not ran.exists()

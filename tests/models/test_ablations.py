@@ -292,7 +292,7 @@ def test_folding_keeps_the_logits(name):
 
 @pytest.mark.parametrize(("name", "line"), [
     ("class-MLP", "pools them by their mean; this network has global_pool 'class_mlp'"),
-    ("convolution", "not blocks of the kind 'resmlp_ablation'; use the PyTorch backend"),
+    ("convolution", "not blocks of the kind 'resmlp_ablation'; use the PyTorch backend for it, or --to onnx, in fp32"),
     ("untied", "not blocks of the kind 'mixer_variant'; use the PyTorch backend"),
 ])
 def test_the_engine_refuses_by_name(name, line):

@@ -38,7 +38,8 @@ class Backend:
         export(model, path, precision, calibration=images, quantiser=name)    and
         load(path, manifest=manifest, threads=n) -> Predictor
 
-    `path` is `file` in the exported folder. `limits`: the precisions it has, each with the largest rms error of logits,
+    `path` is `file` in the exported folder; `reads`: the files that the runtime opens there, where that is not `file`
+    alone. `limits`: the precisions it has, each with the largest rms error of logits,
     over their standard deviation, that `export` lets pass. `quantisers`: who can choose the scales of int8, the first
     by default; our own can leave layers in float. `packages`: what running it takes.
     """
@@ -48,6 +49,7 @@ class Backend:
     limits: Mapping[str, float]
     quantisers: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
 
     def load_module(self) -> Any:
         return importlib.import_module(f"allmlp.backends.{self.module}")
@@ -61,10 +63,12 @@ TIMM = {"fp32": 5e-3}  # has one flavour of GELU
 BACKENDS: dict[str, Backend] = {
     "native": Backend("native", f"model{ENGINE_SUFFIX}", FP32 | BF16 | INT8, ("ours",), ("allmlp_native",)),
     "onnx": Backend("onnx", "model.onnx", FP32 | INT8, ("ours", "ort"), ("onnxruntime",)),
-    "openvino": Backend("openvino", "model.xml", FP32 | BF16 | INT8, ("nncf",), ("openvino",)),
+    "openvino": Backend("openvino", "model.xml", FP32 | BF16 | INT8, ("nncf",), ("openvino",),
+                        ("model.xml", "model.bin")),
     "executorch": Backend("executorch", "model.pte", XNNPACK | INT8, ("xnnpack",), ("executorch", "torch")),
     "pt2": Backend("pt2", "model.pt2", FP32 | BF16, (), ("torch",)),
-    "timm": Backend("timm", "timm", TIMM | BF16, (), ("timm", "torch")),
+    "timm": Backend("timm", "timm", TIMM | BF16, (), ("timm", "torch"),
+                    ("timm/config.json", "timm/model.safetensors")),
 }
 
 
@@ -126,7 +130,7 @@ def load_export(
         raise BadSetting(f"image_size {image_size}: {os.fspath(folder)} was exported for images of "
                          f"{manifest.preprocess.image_size}; export the network again with --image-size")
     backend = BACKENDS[manifest.backend]
-    manifests.check_files(Path(folder), manifest, backend.file)
+    manifests.check_files(Path(folder), manifest, backend.reads or (backend.file,))
     return backend.load_module().load(Path(folder) / backend.file, manifest=manifest, threads=threads)
 
 

@@ -3,7 +3,7 @@
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,17 +23,18 @@ NOISE = 1.03  # medians move by one or two percent from minute to minute; what i
 
 
 def export_auto(model: Model, folder: str | os.PathLike, wish: Wish, evidence: Evidence, calibration: np.ndarray | None,
-                origin: Mapping[str, Any] | None = None, overwrite: bool = False) -> Exported:
+                origin: Mapping[str, Any] | None = None, overwrite: bool = False,
+                finish: Callable[[Path], None] | None = None) -> Exported:
     """Export `model` in the fastest precision that loses at most `wish.max_drop` points; `wish.precision` is not used.
 
     int8 and bf16 are measured in turn with fp32 of the same backend, and the one that is quickest beside it is kept, of
-    two that are equally quick the smaller; fp32 where neither passes. `manifest.chosen` says how each did. Raises what
-    `export` does, and `BadSetting` without `max_drop`.
+    two that are equally quick the smaller; fp32 where neither passes. `manifest.chosen` says how each did; `finish` is
+    called for what is kept. Raises what `export` does, and `BadSetting` without `max_drop`.
     """
     if wish.max_drop is None:
         raise BadSetting("precision 'auto' takes the fastest within an accuracy budget; give --max-drop POINTS")
-    target = Path(folder)
-    check_place(target, overwrite)
+    check_place(Path(folder), overwrite)
+    target = Path(os.path.realpath(folder))
     done: dict[Precision, tuple[Exported, float]] = {}
     last: Exported | None = None
     said: list[str] = []
@@ -69,8 +70,10 @@ def export_auto(model: Model, folder: str | os.PathLike, wish: Wish, evidence: E
         manifest = made.manifest.with_(chosen=tuple(said))
         assert made.folder is not None
         manifests.write(made.folder, manifest)
+        if finish is not None:
+            finish(made.folder)
         put(made.folder, target)
-        return replace(made, manifest=manifest, folder=target)
+        return replace(made, manifest=manifest, folder=Path(folder))
     finally:
         for place in places:
             shutil.rmtree(place, ignore_errors=True)

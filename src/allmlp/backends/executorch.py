@@ -3,10 +3,6 @@ on slow portable ones). int8 is PyTorch's post-training quantisation for XNNPACK
 kernels for it. The program takes 1 to `MAX_BATCH` images. XNNPACK's GELU is an approximation, good to 1e-4.
 """
 
-import contextlib
-import logging
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +10,7 @@ import numpy as np
 
 from allmlp.backends.exported import MAX_BATCH, ExportPredictor
 from allmlp.backends.manifest import Manifest, Precision
-from allmlp.backends.packages import need
+from allmlp.backends.packages import need, quiet
 from allmlp.errors import BadCheckpoint
 from allmlp.files import write_bytes_atomically
 
@@ -54,19 +50,6 @@ def _quantised(program: Any, calibration: np.ndarray) -> Any:
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     example = torch.from_numpy(np.resize(calibration, (2, *calibration.shape[1:])))
     return torch.export.export(flow.convert_pt2e(prepared), (example,), dynamic_shapes=({0: batch},))
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without the libraries' remarks about themselves."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
 
 
 def load(path: Path, manifest: Manifest, threads: int | None = None) -> ExportPredictor:

@@ -1,5 +1,6 @@
 """A network as an exported folder, which exists only once it has been run and compared."""
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -80,8 +81,9 @@ class Exported:
 
 def export(model: Model, folder: str | os.PathLike, wish: Wish, evidence: Evidence,
            calibration: np.ndarray | None = None, origin: Mapping[str, Any] | None = None,
-           overwrite: bool = False) -> Exported:
+           overwrite: bool = False, finish: Callable[[Path], None] | None = None) -> Exported:
     """Export `model` and verify it on `evidence`. `calibration`: for int8, training images of the network's size.
+    `finish` writes what else shall lie in the folder of an export that passed, before that has its name.
 
     Where our int8 exceeds `max_drop`, the layers that it hurts most go back to float, twice as many in each attempt,
     until it does not, or is slower than fp32. Raises `BadSetting`, `BadCheckpoint`, `MissingPackage`, `CannotWrite`.
@@ -94,8 +96,8 @@ def export(model: Model, folder: str | os.PathLike, wish: Wish, evidence: Eviden
         raise BadSetting("precision 'int8' needs images of the training set to find its ranges; give --data")
     if wish.max_drop is not None and evidence.labels is None:
         raise BadSetting("a largest drop of accuracy needs images with labels of the network's classes; give --data")
-    target = Path(folder)
-    check_place(target, overwrite)
+    check_place(Path(folder), overwrite)
+    target = Path(os.path.realpath(folder))  # a name of its own, also where it is given as "." or a link
     tried: list[tuple[int, tuple[str, ...]]] = []
     manifest, notes = None, ()
     asked = _asked_layers(model, wish)
@@ -114,8 +116,10 @@ def export(model: Model, folder: str | os.PathLike, wish: Wish, evidence: Eviden
                 manifest = manifest.with_(verification=found, sensitivity=costs() if wish.sensitivity or tried else ())
                 if found.passed:
                     manifests.write(made, manifest)
+                    if finish is not None:
+                        finish(made)
                     put(made, target)
-                    return Exported(manifest, target, notes, tuple(tried))
+                    return Exported(manifest, Path(folder), notes, tuple(tried))
                 tried.append((len(layers), found.failures))
             finally:
                 shutil.rmtree(made, ignore_errors=True)
@@ -217,7 +221,7 @@ def _floats(model: Model, backend: Backend, calibration: np.ndarray | None, laye
 
 def check_place(target: Path, overwrite: bool) -> None:
     """Raises `CannotWrite` where an export must not be put."""
-    if not target.exists():
+    if not os.path.exists(target):
         return
     if not overwrite:
         raise CannotWrite(f"{target}: exists; choose another --output, or --overwrite to replace an export there")
@@ -226,12 +230,15 @@ def check_place(target: Path, overwrite: bool) -> None:
 
 
 def put(made: Path, target: Path) -> None:
-    """Rename, after what stood there is out of the way."""
+    """Rename, after what stood there is out of the way; where that fails, it stands there again."""
     old = made.with_suffix(".old")
     try:
         if target.exists():
             os.replace(target, old)
         os.replace(made, target)
     except OSError as error:
-        raise CannotWrite(f"{target}: cannot be written: {error.strerror}") from None
+        with contextlib.suppress(OSError):  # nothing stood there, or somebody else has put something there meanwhile
+            os.replace(old, target)
+        kept = f"; what stood there is now {old}" if old.exists() else ""
+        raise CannotWrite(f"{target}: cannot be written: {error.strerror}{kept}") from None
     shutil.rmtree(old, ignore_errors=True)

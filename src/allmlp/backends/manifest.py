@@ -11,6 +11,7 @@ checked, and what it lists must lie in the folder itself and have the digests th
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -152,18 +153,19 @@ def digests(folder: Path) -> dict[str, FileDigest]:
     return {path.relative_to(folder).as_posix(): digest(path) for path in paths}
 
 
-def check_files(folder: Path, manifest: Manifest, needed: str) -> None:
+def check_files(folder: Path, manifest: Manifest, needed: Iterable[str]) -> None:
     """Raises `BadCheckpoint`, by name, for a file that is missing or not the one that was exported.
 
-    `needed`: the file, or folder, that the runtime opens, and so must be listed.
+    `needed`: all files that the runtime opens, and so must be listed: another one could be a link to anywhere.
     """
-    if not any(name == needed or name.startswith(f"{needed}/") for name in manifest.files):
-        raise BadCheckpoint(f"{folder / NAME}: does not list {needed}, which it is about; export the network again")
+    for name in needed:
+        if name not in manifest.files:
+            raise BadCheckpoint(f"{folder / NAME}: does not list {name}, which it is about; export the network again")
     for name, stated in manifest.files.items():
         path = folder / name
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise BadCheckpoint(f"{folder / NAME}: names a file outside its folder: {printable(name, 80)}")
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise BadCheckpoint(f"{printable(path)}: missing; copy the whole exported folder")
         refuse_link_out(path)
         if any(parent.is_symlink() for parent in path.parents[: len(Path(name).parts) - 1]):

@@ -55,7 +55,9 @@ def export(model: "Model", path: Path, precision: Precision = "fp32", calibratio
         serialised = Path(f"{temporary}.xml")
         try:
             openvino.save_model(graph, serialised, compress_to_fp16=False)
-            os.replace(serialised.with_suffix(".bin"), path.with_suffix(".bin"))
+            with serialised.with_suffix(".bin").open("rb") as weights:
+                os.fsync(weights.fileno())
+            os.replace(weights.name, path.with_suffix(".bin"))
             os.replace(serialised, temporary)
         finally:
             for left in (serialised, serialised.with_suffix(".bin")):

@@ -1,11 +1,16 @@
-"""Optional packages: imported when they are needed, and one line on how to get what is missing."""
+"""Optional packages: imported when they are needed, one line on how to get what is missing, and no talk of theirs."""
 
+import contextlib
 import importlib
+import logging
+import warnings
+from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
 
 from allmlp.errors import MissingPackage
 
+ENGINE = "allmlp_native"  # lies in our own source, and is not what has that name elsewhere
 EXTRAS = {"onnx": "export", "onnxscript": "export", "onnxruntime": "export", "openvino": "openvino", "nncf": "openvino",
           "executorch": "executorch", "torchao": "executorch"}  # fmt: skip
 
@@ -18,11 +23,30 @@ def need(*modules: str) -> list[Any]:
         try:
             found.append(importlib.import_module(module))
         except ImportError as error:
-            line = f"pip install 'allmlp[{EXTRAS[package]}]'" if package in EXTRAS else f"pip install {package}"
             missing = isinstance(error, ModuleNotFoundError) and error.name == package
             why = "is not installed" if missing else f"does not load ({' '.join(str(error).split())[:150]})"
-            raise MissingPackage(f"the package {package!r} {why}; install it: {line}") from None
+            raise MissingPackage(f"the package {package!r} {why}; install it: {install_line(package)}") from None
     return found
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without the libraries' remarks about themselves."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def install_line(package: str) -> str:
+    """What installs a package that we need."""
+    if package == ENGINE:
+        return "make native"
+    return f"pip install 'allmlp[{EXTRAS[package]}]'" if package in EXTRAS else f"pip install {package}"
 
 
 def version(package: str) -> str | None:

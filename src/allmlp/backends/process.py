@@ -34,7 +34,8 @@ class PredictorProcess:
             environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
         self.remarks = Path(self.folder.name, "stderr").open("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "allmlp.backends.process", self.name, str(threads or 0)], env=environment,
+            # -P: else a secrets.py in the current folder would be taken for Python's
+            [sys.executable, "-P", "-m", "allmlp.backends.process", self.name, str(threads or 0)], env=environment,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.remarks, text=True, encoding="utf-8",
         )  # fmt: skip
         self.about: dict[str, Any] = {}

@@ -1,7 +1,8 @@
 """PyTorch's own exported program, `model.pt2`: runs in PyTorch without our code, and is where its compilers begin.
 
 `torch.export.load` can run code that a file brings along, in pickles and in formulas. A file is therefore read as plain
-data first (`pt2_archive.py`), and refused unless all that is in it is tensors and operations that we know.
+data first (`pt2_archive.py`), and refused unless all that is in it is tensors and operations that we know; PyTorch
+gets those in an archive of our own.
 """
 
 import io
@@ -12,6 +13,7 @@ import numpy as np
 
 from allmlp.backends.exported import ExportPredictor
 from allmlp.backends.manifest import Manifest, Precision
+from allmlp.backends.packages import quiet
 from allmlp.errors import BadCheckpoint
 from allmlp.files import open_regular, write_bytes_atomically
 
@@ -25,13 +27,13 @@ def export(model: "Model", path: Path, precision: Precision = "fp32", calibratio
     import torch
 
     from allmlp.backends.graph import capture
-    from allmlp.backends.pt2_archive import check_archive
+    from allmlp.backends.pt2_archive import checked_archive
 
     program = capture(model, torch.bfloat16 if precision == "bf16" else torch.float32)
     program.example_inputs = None  # would be pickled
     content = io.BytesIO()
     torch.export.save(program, content, extra_files={"allmlp.json": _about(model)})
-    check_archive(content.getvalue(), str(path))
+    checked_archive(content.getvalue(), str(path))
     write_bytes_atomically(path, content.getvalue())
 
 
@@ -46,15 +48,16 @@ def load(path: Path, manifest: Manifest, threads: int | None = None) -> ExportPr
     """A predictor from an exported program; its threads are PyTorch's. Raises `BadCheckpoint`."""
     import torch
 
-    from allmlp.backends.pt2_archive import check_archive
+    from allmlp.backends.pt2_archive import checked_archive
 
     with open_regular(path) as file:
-        content = file.read()
-    check_archive(content, str(path))
+        content = checked_archive(file.read(), str(path))
     try:
-        network = torch.export.load(io.BytesIO(content)).module()
-    except Exception as error:  # whatever PyTorch says of a damaged graph
-        raise BadCheckpoint(f"{path}: PyTorch refuses it: {' '.join(str(error).split())[:200]}") from None
+        with quiet():  # of a damaged graph PyTorch logs a traceback
+            network = torch.export.load(io.BytesIO(content)).module()
+    except Exception:  # whatever it raises then, it refers to that
+        raise BadCheckpoint(f"{path}: PyTorch {torch.__version__} cannot read its graph: damaged, or written by a "
+                            "later version; export the network again with this one") from None
     if threads:
         torch.set_num_threads(threads)
 

@@ -5,11 +5,15 @@
 - an operation is any name below `torch`, so also one that loads other files: here one of a list;
 - sizes are formulas that are evaluated as Python: here whole numbers and plain symbols;
 - compiled libraries may lie in the archive: here no file but the known ones.
+
+One file can be two archives: PyTorch looks for the directory where the end of the file says that it begins, Python
+right before that end. So PyTorch never sees the file, but an archive written anew from what was checked.
 """
 
 import io
 import json
 import re
+import struct
 import zipfile
 from collections.abc import Iterator
 from typing import Any
@@ -38,37 +42,62 @@ FORBIDDEN = frozenset({"as_operator", "as_custom_obj", "as_graph"})
 MOST_JSON = 64 << 20
 
 
-def check_archive(content: bytes, where: str) -> None:
-    """Raises `BadCheckpoint`, naming what, for a file that is no archive of plain tensors and known operations."""
+def checked_archive(content: bytes, where: str) -> bytes:
+    """An archive of what stands in that one, for PyTorch to open. Raises `BadCheckpoint`, naming what, for a file that
+    is no archive of plain tensors and known operations."""
+    files: dict[str, bytes] = {}
     try:
-        problem = next(_problems(zipfile.ZipFile(io.BytesIO(content))), None)
-    except (zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError, NotImplementedError,
-            RecursionError) as error:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            problem = next(_strange_entries(archive, len(content)), None)
+            if problem is None:
+                files = {_below_root(entry): archive.read(entry) for entry in archive.infolist()}
+        problem = problem or next(_problems(files), None)
+    except (zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError, OverflowError,
+            struct.error) as error:
         problem = f"damaged ({printable(error, 100)})"
     if problem:
         raise BadCheckpoint(f"{where}: refused as unsafe or damaged: {problem}; export the network again from a "
                             "checkpoint that you trust")
+    return _written(files)
 
 
-def _problems(archive: zipfile.ZipFile) -> Iterator[str]:
-    names = archive.namelist()
+def _below_root(entry: zipfile.ZipInfo) -> str:
+    return entry.filename.partition("/")[2]
+
+
+def _written(files: dict[str, bytes]) -> bytes:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as written:
+        for name, data in files.items():
+            written.writestr(zipfile.ZipInfo(f"model/{name}"), data)
+    return archive.getvalue()
+
+
+def _strange_entries(archive: zipfile.ZipFile, total_bytes: int) -> Iterator[str]:
+    """What must not be read."""
+    names, entries = archive.namelist(), archive.infolist()
     root = names[0].partition("/")[0] + "/" if names else ""
     if len(set(names)) != len(names) or not all(name.startswith(root) for name in names):
         yield "its files are not those of one exported program"
-    for entry in archive.infolist():
-        name = entry.filename.removeprefix(root)
+    for entry in entries:
+        name = _below_root(entry)
         if not FILES.fullmatch(name):
             yield f"a file {printable(name, 60)!r}"
-        if name.endswith(".pt") and entry.file_size:
-            yield "example inputs, which are a pickle"
         if entry.compress_type != zipfile.ZIP_STORED or (name.endswith(".json") and entry.file_size > MOST_JSON):
             yield f"{printable(name, 60)!r} is compressed or too large"
+    if sum(max(entry.file_size, entry.compress_size) for entry in entries) > total_bytes:
+        yield "its files overlap or lie outside it"
+
+
+def _problems(files: dict[str, bytes]) -> Iterator[str]:
+    if any(data and name.endswith(".pt") for name, data in files.items()):
+        yield "example inputs, which are a pickle"
     for part in ("weights", "constants"):
-        config = json.loads(archive.read(f"{root}data/{part}/model_{part}_config.json"))["config"]
+        config = json.loads(files[f"data/{part}/model_{part}_config.json"])["config"]
         for tensor, payload in config.items():
             if payload["use_pickle"] is not False or not PLAIN.fullmatch(payload["path_name"]):
                 yield f"tensor {printable(tensor, 60)!r} is a pickle"
-    program = json.loads(archive.read(f"{root}models/model.json"))
+    program = json.loads(files["models/model.json"])
     if program["guards_code"]:
         yield "code of its own (guards)"
     yield from _in_graph(program)

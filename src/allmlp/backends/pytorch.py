@@ -54,6 +54,10 @@ def choose_device(name: str = "auto") -> torch.device:
     if name.split(":")[0] not in available:
         raise BadSetting(f"device {name!r} is not available here; accepted: auto, {', '.join(available)}")
     try:
-        return torch.device(name)
+        device = torch.device(name)
     except RuntimeError:
         raise BadSetting(f"device {name!r} is not a device; accepted: auto, {', '.join(available)}") from None
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        accepted = ", ".join(f"cuda:{index}" for index in range(count))
+        raise BadSetting(f"device {name!r} is not available here; accepted: auto, {accepted}, cpu")
+    return device

@@ -45,8 +45,6 @@ def load(path: Path, manifest: Manifest, threads: int | None = None) -> ExportPr
     from allmlp.preprocess import to_network_input
     from allmlp.weights.registry import register_with_timm
 
-    if f"{path.name}/model.safetensors" not in manifest.files:  # else timm would look for a pickle
-        raise BadCheckpoint(f"{path}: no model.safetensors that the manifest lists; export the network again")
     register_with_timm()
     try:
         network = timm.create_model(f"local-dir:{path}", pretrained=True).eval()

@@ -1,6 +1,7 @@
 """Whether an exported network does what the network did: run in a process of its own on real images, beside PyTorch."""
 
 import contextlib
+import operator
 import statistics
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import numpy as np
 
 from allmlp.backends.manifest import Verification
 from allmlp.backends.process import PredictorProcess
+from allmlp.errors import BadData
 
 MOST_CLEAR_MISTAKES = 5.0  # percent of images where the export names a class that PyTorch clearly does not prefer
 LEAST_ROUNDS, MOST_ROUNDS, SECONDS = 5, 30, 3.0
@@ -22,6 +24,7 @@ class Evidence:
 
     `labels` int64 `(N,)` as the network numbers its classes, where it has them: then accuracies are compared too.
     `logits`: PyTorch's in fp32; `predict`: what gives them, to be timed. `source`: what to call the images.
+    Raises `BadData` for logits that are not finite.
     """
 
     images: np.ndarray
@@ -29,6 +32,12 @@ class Evidence:
     source: str
     logits: np.ndarray
     predict: Callable[[np.ndarray], np.ndarray]
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.logits).all():
+            raise BadData(f"{self.source}: the network's own logits are not finite in PyTorch, so that no export can "
+                          "be compared with them; its training diverged or its weights are damaged: take an earlier "
+                          "checkpoint")
 
 
 def verify(folder: Path, evidence: Evidence, limit: float, *, threads: int | None = None,
@@ -59,7 +68,7 @@ def verify(folder: Path, evidence: Evidence, limit: float, *, threads: int | Non
     if max_drop is not None and found["accuracy_drop"] > max_drop:
         failures.append(f"it loses {found['accuracy_drop']:.2f} points of accuracy, more than the {max_drop:g} asked "
                         "for")
-    if fp32 is not None and statistics.median(map(_ratio, latencies["export"], latencies["fp32"])) > 1:
+    if fp32 is not None and statistics.median(map(operator.truediv, latencies["export"], latencies["fp32"])) > 1:
         failures.append(f"it is slower than fp32 ({times['export']:.2f} ms per image, {times['fp32']:.2f} ms)")
     return Verification(
         source=evidence.source, images=len(evidence.images), **found, limit=limit, max_drop=max_drop,
@@ -68,10 +77,6 @@ def verify(folder: Path, evidence: Evidence, limit: float, *, threads: int | Non
         without_torch=not process.about["torch"], remark=process.about["remark"],
         failures=tuple(failures),
     )  # fmt: skip
-
-
-def _ratio(one: float, other: float) -> float:
-    return one / other
 
 
 def _seconds(evidence: Evidence) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 
 import allmlp
 from allmlp.backends import BACKENDS
-from allmlp.backends.packages import EXTRAS, version
+from allmlp.backends.packages import install_line, version
 
 HEAVY = {"torch", "timm", "executorch"}  # seconds to load: that they are installed has to do
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow", "safetensors", "onnx", "onnxscript", "onnxruntime",
@@ -79,16 +79,14 @@ def _works(packages: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _problem(package: str) -> str | None:
-    get = ("make native" if package == "allmlp_native"
-           else f"pip install 'allmlp[{EXTRAS[package]}]'" if package in EXTRAS else f"pip install {package}")
     if util.find_spec(package) is None:
-        return f"{package} is not installed: {get}"
+        return f"{package} is not installed: {install_line(package)}"
     if package in HEAVY:
         return None
     try:
         importlib.import_module(package)
     except Exception as error:  # a broken installation can raise anything
-        return f"{package} is installed but does not load ({' '.join(str(error).split())[:150]}): {get}"
+        return f"{package} is installed but does not load ({' '.join(str(error).split())[:150]}): {install_line(package)}"
     return None
 
 

@@ -61,17 +61,19 @@ def run(options: argparse.Namespace) -> int:
         calibration = pictures(data.splits["train"], model.preprocess, options.calibration_images)
     count = options.images or (None if options.max_drop is not None else IMAGES)
     seen = evidence(model, data, own, count, options.calibration_images, needs_labels=options.max_drop is not None)
-    done = (export_auto if auto else export)(model, options.output or default_folder(options), wish, seen, calibration,
-                                             origin_of(options.model), options.overwrite)
-    for note in (*(data.notes if own else ()), *done.notes):
-        print(note, file=sys.stderr)
-    if page and done.folder:
+    origin = origin_of(options.model)
+
+    def add_page(folder: Path) -> None:
         from allmlp.web.page import complete
 
         # Of other data than the embedded digits it is not known whether everybody may see them.
         examples = data.splits["test"] if own and data.name == "digits" else None
-        complete(done.folder, model, name_of(options.model), done.manifest.origin.get("sha256"), examples,
-                 options.runtime)
+        complete(folder, model, name_of(options.model), origin.get("sha256"), examples, options.runtime)
+
+    done = (export_auto if auto else export)(model, options.output or default_folder(options), wish, seen, calibration,
+                                             origin, options.overwrite, add_page if page else None)
+    for note in (*(data.notes if own else ()), *done.notes):
+        print(note, file=sys.stderr)
     if options.json:
         print(json.dumps({"folder": done.folder and str(done.folder), **done.manifest.model_dump(mode="json")}))
     else:

@@ -36,14 +36,15 @@ def launch(count: int, arguments: Sequence[str]) -> int:
         try:
             for rank in range(count):
                 # A session of its own: Ctrl-C at a terminal reaches it through this process only, once.
+                # -P: a secrets.py in the current folder is not Python's.
                 children.append(subprocess.Popen(
-                    [sys.executable, "-m", "allmlp", *arguments], stdin=subprocess.PIPE, start_new_session=True,
+                    [sys.executable, "-P", "-m", "allmlp", *arguments], stdin=subprocess.PIPE, start_new_session=True,
                     env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}))
             return _exit_code(children)
         finally:
             for child in children:
                 child.kill()
-                child.wait()
+                child.communicate()  # waits, and closes its pipe
             for number, handler in before.items():
                 signal.signal(number, handler)
 

@@ -91,7 +91,7 @@ WATCHED: dict[str, Watched] = {"mixer": MIXER, "resmlp": RESMLP, "gmlp": GMLP}
 def calibrate(model: Model, images: np.ndarray, choices: Choices = BEST) -> tuple[BlockRanges, ...]:
     """The ranges of every block over `images`, uint8 `(N, H, W, 3)` from the training set.
 
-    Raises `BadData` for none.
+    Raises `BadData` for none, and where the network's numbers do not stay finite.
     """
     if not len(images):
         raise BadData("calibration needs at least one image of the training set; 64 are enough")
@@ -101,6 +101,8 @@ def calibrate(model: Model, images: np.ndarray, choices: Choices = BEST) -> tupl
     def see(key: Key, values: torch.Tensor) -> None:
         low, high = (values.amin(0), values.amax(0)) if key.what != "zero" else (-values.abs().amax(0),) * 2
         low_high = torch.stack([low, -low if key.what == "zero" else high]).double().numpy()
+        if not np.isfinite(low_high).all():
+            raise _overflows(f"in block {key.block}")
         before = extremes.get(key, low_high)
         extremes[key] = np.stack([np.minimum(before[0], low_high[0]), np.maximum(before[1], low_high[1])])
 
@@ -147,10 +149,16 @@ def _watch(folded: Model, images: np.ndarray, see: Callable[[Key, torch.Tensor],
     ]
     try:
         for first in range(0, len(images), BATCH):
-            folded(to_network_input(images[first : first + BATCH], folded.preprocess))
+            if not folded(to_network_input(images[first : first + BATCH], folded.preprocess)).isfinite().all():
+                raise _overflows("at its end")
     finally:
         for each in hooks:
             each.remove()
+
+
+def _overflows(where: str) -> BadData:
+    return BadData(f"{where} the network's numbers are not finite for the calibration images, so that int8 has no "
+                   "range for them; its training diverged or its weights are damaged: take an earlier checkpoint")
 
 
 def _bins(channels: int) -> int:

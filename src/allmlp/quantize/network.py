@@ -47,10 +47,6 @@ class Int8Network:
                    exact if over_channels in self.float_layers else int8)
 
 
-def layer_names(parts: Parts) -> tuple[str, ...]:
-    return layers.all_layers([isinstance(block, GMLPParts) for block in parts.blocks])
-
-
 def quantise(model: Model, images: np.ndarray, choices: Choices = BEST, float_layers: frozenset[str] = frozenset()
              ) -> Int8Network:
     """`model` in int8 for images like `images`, uint8 `(N, H, W, 3)` of the training set.

@@ -23,6 +23,7 @@ from allmlp.models.model import Model
 from allmlp.models.stems import PatchStem
 from allmlp.preprocess import LUMA, channel_statistics
 
+OTHERWISE = "use the PyTorch backend for it, or --to onnx, in fp32 or with --quantiser ort"
 PIXEL_CENTRE = 128  # the stem sees bytes - 128: exact in bf16, and a zero point in int8
 
 
@@ -119,11 +120,10 @@ def check_supported(model: Model) -> None:
         gated = block.kind == "mixer" and block.activation == "swiglu"
         if gated or block.kind not in ("mixer", "resmlp", "gmlp"):
             what = "gated mixers (activation 'swiglu')" if gated else f"blocks of the kind {block.kind!r}"
-            raise BadSetting(f"the engine runs mixer, resmlp and gmlp blocks, not {what}; use the PyTorch backend for "
-                             "this network")
+            raise BadSetting(f"the engine and our int8 are for mixer, resmlp and gmlp blocks, not {what}; {OTHERWISE}")
     if config.stem != PatchStem():
-        raise BadSetting(f"the engine takes linear patches, and this network's stem is {config.stem}; use the PyTorch "
-                         "backend for it")
+        raise BadSetting(f"the engine and our int8 are for linear patches, and this network's stem is {config.stem}; "
+                         f"{OTHERWISE}")
     if not config.num_classes:
         raise BadSetting("the engine needs a network with a head, and this one has num_classes 0; give it classes")
     if config.global_pool != "avg":

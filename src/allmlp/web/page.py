@@ -17,6 +17,7 @@ import numpy as np
 import allmlp
 from allmlp import figures
 from allmlp.data.dataset import ImageDataset
+from allmlp.errors import CannotWrite
 from allmlp.files import write_atomically, write_text_atomically
 from allmlp.inspection.gallery import of_weights
 from allmlp.models.model import Model
@@ -30,15 +31,17 @@ def complete(folder: Path, model: Model, name: str, digest: str | None, examples
              runtime: str | None = None) -> None:
     """Make a folder with `model.onnx` in it a page. `examples`: images that may be shown to anybody; one of each of the
     first classes is taken. Raises what `runtime_files` does, and `CannotWrite`."""
-    found = runtime_files(runtime)
-    source = Path(__file__).parent
-    for each in PAGE:
-        shutil.copyfile(source / each, folder / each)
-    (folder / "ort").mkdir(exist_ok=True)
-    for each, path in found.items():
-        shutil.copyfile(path, folder / "ort" / each)
-    about = {**describe(model, name, digest), "pictures": _pictures(folder / "pictures", model),
-             "examples": _examples(folder / "examples", examples) if examples is not None else []}
+    found = {**{each: Path(__file__).parent / each for each in PAGE},
+             **{f"ort/{each}": path for each, path in runtime_files(runtime).items()}}
+    try:
+        (folder / "ort").mkdir(exist_ok=True)
+        for file, path in found.items():
+            shutil.copyfile(path, folder / file)
+        about = {**describe(model, name, digest), "pictures": _pictures(folder / "pictures", model),
+                 "examples": _examples(folder / "examples", examples) if examples is not None else []}
+    except OSError as error:
+        raise CannotWrite(f"the page cannot be written: {error.strerror or error}; free some space or choose another "
+                          "place") from None
     write_text_atomically(folder / "model.json", json.dumps(about, indent=1) + "\n")
 
 

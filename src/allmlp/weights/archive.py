@@ -1,7 +1,8 @@
 """Zip archives from outside, which `.npz` and most `.pth` files are: opened within bounds, read with their checksum.
 
 Nothing is extracted to disk, so names and link attributes of members have no power. Archives in archives are not
-opened. What a member says about its size is compared with the whole file before any member is read.
+opened. Nobody but zipfile reads them: PyTorch's reader may see other members in the same file. What a member says about
+its size is compared with the whole file before any member is read.
 """
 
 import io
