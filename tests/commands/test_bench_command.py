@@ -111,6 +111,7 @@ def test_a_name_is_measured_with_fresh_weights_and_without_accuracy(cli):
     (["--backend", "onxn"], "unknown backend 'onxn'; did you mean onnx or openvino?"),
     (["--backend", "pytorch", "--precision", "int8"], "nothing to measure with --backend pytorch and --precision int8"),
     (["--data", "no-such-folder"], "no-such-folder"),
+    (["--skip-bad"], "--skip-bad says how DATA is opened; give --data too"),
     (["--figure", "speeds.png"], "--figure speeds.png: give it without the ending"),
 ], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
 def test_what_cannot_be_measured_is_refused_in_one_line(cli, arguments: list[str], said: str):
@@ -118,3 +119,12 @@ def test_what_cannot_be_measured_is_refused_in_one_line(cli, arguments: list[str
     assert (code, out) == (2, "")
     assert said in err.splitlines()[-1]
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(("option", "value"), [("--image-size", 8), ("--precision", "int8"), ("--backend", "onnx")])
+def test_an_export_is_measured_as_it_is_and_what_would_change_it_is_refused(cli, tmp_path: Path, option, value):
+    (tmp_path / "m.allmlp").write_bytes(MAGIC)
+    code, out, err = cli("bench", tmp_path / "m.allmlp", option, value)
+    assert (code, out) == (2, "")
+    assert f"{option}: {tmp_path / 'm.allmlp'} is exported" in err
+    assert len(err.splitlines()) == 1

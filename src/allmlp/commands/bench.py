@@ -42,7 +42,10 @@ def run(options: argparse.Namespace) -> int:
     wanted = wanted_backends(options.backend)
     if options.figure and options.figure.endswith((".png", ".svg")):
         raise BadSetting(f"--figure {options.figure}: give it without the ending; PNG and SVG are both written")
+    check(options, names)
     data = opened_data(options) if options.data else None
+    for note in data.notes if data else ():
+        print(note, file=sys.stderr)
     rounds, seconds = (QUICK_ROUNDS, QUICK_SECONDS) if options.quick else (50, 20.0)
     with tempfile.TemporaryDirectory(prefix="allmlp-bench-") as folder:
         entries = [entry for number, name in enumerate(names)
@@ -72,6 +75,25 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def check(options: argparse.Namespace, names: Sequence[str]) -> None:
+    """Raises `BadSetting` for options that could have no effect."""
+    exported = [name for name in names if manifests.is_export(name) or native.is_model_file(name)]
+    if exported and options.image_size:
+        raise BadSetting(f"--image-size: {exported[0]} is exported, and runs at its own image size; leave it out")
+    for flag, value in {"--backend": options.backend, "--precision": options.precision}.items():
+        if value and len(exported) == len(names):
+            raise BadSetting(f"{flag}: {exported[0]} is exported, and runs as it is; leave it out or give its "
+                             "checkpoint")
+    given = {"--val-fraction": options.val_fraction is not None, "--split-seed": options.split_seed is not None,
+             "--skip-bad": options.skip_bad, "--data-dir": options.data_dir, "--download": options.download}
+    if not options.data and (idle := [flag for flag, value in given.items() if value]):
+        raise BadSetting(f"{idle[0]} says how DATA is opened; give --data too")
+
+
+def precisions(options: argparse.Namespace) -> list[str]:
+    return list(dict.fromkeys(options.precision or ["fp32"]))
+
+
 def wanted_backends(asked: Sequence[str] | None) -> dict[str, bool]:
     """Each backend, and whether it was asked for by its name: then a missing package is an error, not a remark."""
     if asked is None:
@@ -98,7 +120,7 @@ def entries_of(name: str, wanted: Mapping[str, bool], options: argparse.Namespac
 
     macs, found = count_macs(model.config), []
     for backend, insisted in wanted.items():
-        for precision in dict.fromkeys(options.precision):
+        for precision in precisions(options):
             path = folder / f"{backend}-{precision}"
             try:
                 written = made(model, name, path, backend, precision, own, options)
@@ -110,7 +132,7 @@ def entries_of(name: str, wanted: Mapping[str, bool], options: argparse.Namespac
             found.append(with_accuracy(bench.Entry(written, name, macs), own, options))
     if not found:
         raise BadSetting(f"{name}: nothing to measure with --backend {' '.join(wanted)} and --precision "
-                         f"{' '.join(options.precision)}")
+                         f"{' '.join(precisions(options))}")
     return found
 
 

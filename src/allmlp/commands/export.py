@@ -28,12 +28,15 @@ from allmlp.quantize.calibrate import BEST, Choices
 from allmlp.train import run_folder
 
 IMAGES = 64  # to compare on, where no accuracy is asked for
+CALIBRATION = 64  # that int8 has its ranges from
 
 
 def run(options: argparse.Namespace) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     page = options.to == "browser"  # which runs the network by ONNX
+    if options.runtime and not page:
+        raise BadSetting(f"--runtime {options.runtime}: is of --to browser only; leave it out")
     if page:
         from allmlp.web.runtime import runtime_files
 
@@ -47,6 +50,9 @@ def run(options: argparse.Namespace) -> int:
     if auto and options.max_drop is None:
         raise BadSetting("precision 'auto' takes the fastest within an accuracy budget; give --max-drop POINTS")
     int8 = options.precision == "int8" or (auto and "int8" in find_backend(backend).limits)
+    if options.calibration_images and not int8:
+        raise BadSetting("--calibration-images: int8 alone is calibrated; leave it out or give --precision int8")
+    calibrated = options.calibration_images or CALIBRATION
     wish = Wish(backend, "int8" if auto and int8 else "fp32" if auto else options.precision, options.quantiser,
                 options.max_drop, options.threads, choices, options.sensitivity, tuple(options.float_layers or ()))
     wish.checked()
@@ -58,9 +64,9 @@ def run(options: argparse.Namespace) -> int:
                          "measured on others like them; give --data")
     calibration = None
     if int8:
-        calibration = pictures(data.splits["train"], model.preprocess, options.calibration_images)
+        calibration = pictures(data.splits["train"], model.preprocess, calibrated)
     count = options.images or (None if options.max_drop is not None else IMAGES)
-    seen = evidence(model, data, own, count, options.calibration_images, needs_labels=options.max_drop is not None)
+    seen = evidence(model, data, own, count, calibrated, needs_labels=options.max_drop is not None)
     done = (export_auto if auto else export)(model, options.output or default_folder(options), wish, seen, calibration,
                                              origin_of(options.model), options.overwrite)
     for note in (*(data.notes if own else ()), *done.notes):

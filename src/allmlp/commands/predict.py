@@ -32,7 +32,8 @@ def run(options: argparse.Namespace) -> int:
     files = find_images(options.images)
     if options.any_size and options.image_size:
         raise BadSetting("--any-size lets each image have a size of its own, --image-size gives all one; leave one out")
-    predictor = load_predictor(options.model, options.device, options.image_size, task=options.task)
+    predictor = load_predictor(options.model, options.device, options.image_size, options.threads,
+                               options.task)
     if task_of(predictor) == "segmentation":
         return predict_pixels(options, predictor, files)
     if options.output or options.other_sizes:
