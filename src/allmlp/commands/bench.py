@@ -56,22 +56,21 @@ def run(options: argparse.Namespace) -> int:
     if version("allmlp-native") is None:
         print("the engine, which measures the processor's peak, is not installed (make native): no share of the peak",
               file=sys.stderr)
-    if options.csv:
-        text = as_csv(rows)
-        if options.csv == "-":
-            sys.stdout.write(text)
-        else:
-            write_text_atomically(options.csv, text)
+    if options.json:
+        print(json.dumps(rows))
+    elif options.csv != "-":
+        print("\n".join(lines(rows)))
+    sys.stdout.flush()  # what took minutes is shown, whatever becomes of the files
+    if options.csv == "-":
+        sys.stdout.write(as_csv(rows))
+    elif options.csv:
+        write_text_atomically(options.csv, as_csv(rows))
     if options.figure:
         from allmlp import figures
         from allmlp.commands.bench_figure import figure
 
         for path in figures.save(figure(rows), options.figure):
             print(f"wrote {path}", file=sys.stderr)
-    if options.json:
-        print(json.dumps(rows))
-    elif options.csv != "-":
-        print("\n".join(lines(rows)))
     return 0
 
 
@@ -116,6 +115,7 @@ def entries_of(name: str, wanted: Mapping[str, bool], options: argparse.Namespac
         print(f"{name}: fresh weights, good for speed only; a run folder or published weights have accuracy",
               file=sys.stderr)
     own = None if fresh else data or run_data(name, options.quick)
+    insist = data is not None  # on top-1: it was asked for
     from allmlp.inspection.flops import count_macs
 
     macs, found = count_macs(model.config), []
@@ -129,7 +129,14 @@ def entries_of(name: str, wanted: Mapping[str, bool], options: argparse.Namespac
                     raise
                 print(f"{name}: without {backend} in {precision}: {error}", file=sys.stderr)
                 continue
-            found.append(with_accuracy(bench.Entry(written, name, macs), own, options))
+            entry = bench.Entry(written, name, macs)
+            try:
+                entry = with_accuracy(entry, own, options)
+            except BadSetting as error:
+                if insist:
+                    raise
+                print(f"{name}: without top-1: {error}", file=sys.stderr)
+            found.append(entry)
     if not found:
         raise BadSetting(f"{name}: nothing to measure with --backend {' '.join(wanted)} and --precision "
                          f"{' '.join(precisions(options))}")
@@ -182,11 +189,11 @@ def with_accuracy(entry: bench.Entry, data: Data | None, options: argparse.Names
         return entry
     split = next((name for name in ("test", "val") if name in data.splits), None)
     if split is None:
-        raise BadSetting(f"--data {options.data}: has only images to train on; accuracy needs a test or val split")
+        raise BadSetting(f"{data.name}: has only images to train on; accuracy needs a test or val split")
     metrics = evaluate_dataset(load_predictor(entry.path, "cpu", threads=max(options.threads)),
                                data.splits[split]).metrics
     if not isinstance(metrics, Metrics):
-        raise BadSetting(f"--data {data.name}: its images have several labels each, and top-1 needs one; leave it out")
+        raise BadSetting(f"{data.name}: its images have several labels each, and top-1 needs one; leave --data out")
     return replace(entry, top1=metrics.top1_percent, top1_images=metrics.count)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from allmlp.data import AT_HAND, canonical, data_folder, kind_of, open_data
 from allmlp.data.dataset import Data
-from allmlp.errors import BadSetting
+from allmlp.errors import BadData, BadSetting
 
 VAL_FRACTION, SPLIT_SEED = 0.2, 0
 
@@ -26,6 +26,9 @@ def source_of(options: argparse.Namespace) -> dict[str, Any]:
 def reopened(source: Mapping[str, Any], split_files: Mapping[str, Sequence[str]] | None) -> Data:
     """The data of an earlier run, opened as `source_of` then said. Raises what `open_data` does."""
     choices = {name: value for name, value in source.items() if name != "data"}
+    known = {"val_fraction", "seed", "skip_bad", "data_dir"}
+    if not isinstance(source.get("data"), str) or not choices.keys() <= known:
+        raise BadData("the run does not say where its data is, or a newer version of allmlp wrote it; give --data")
     return open_data(source["data"], split_files=split_files, **choices)
 
 
