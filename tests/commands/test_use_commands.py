@@ -304,3 +304,9 @@ def test_workers_are_not_offered_where_none_would_work(cli, trained, command):
     code, _, err = cli(command, trained, "--workers", 2)
     assert code == 2
     assert "--workers" in err
+
+
+def test_a_name_that_is_too_long_for_a_file_is_one_line(cli, trained):
+    code, _, err = cli("predict", trained, "x" * 300)
+    assert code == 2
+    assert "no such file, folder or match" in err
