@@ -15,7 +15,7 @@ from allmlp.backends.native import MAGIC
 from allmlp.backends.process import PredictorProcess
 from allmlp.cli import parser
 from allmlp.commands.bench import entries_of
-from allmlp.commands.bench_source import run_data
+from allmlp.commands.source import run_data
 from allmlp.data import open_data
 from allmlp.inspection.flops import by_part
 
@@ -149,15 +149,20 @@ def test_rows_are_shown_even_where_the_file_for_them_cannot_be_written(cli, monk
 @pytest.mark.parametrize("content", ["[]", '{"source": "digits"}', '{"source": {"data": "digits", "newer": 1}}', "{}"])
 def test_a_run_that_does_not_say_what_it_learnt_from_is_no_crash(tmp_path: Path, content: str):
     (tmp_path / "run.json").write_text(content)
-    assert run_data(str(tmp_path), quick=False) is None
+    assert run_data(str(tmp_path)) is None
 
 
 def test_a_run_without_images_to_measure_on_is_measured_for_speed(monkeypatch, capsys, tmp_path: Path):
     checkpoint.save(create_model("mixer_p2_8", num_classes=10), tmp_path / "m.safetensors")
     digits = open_data("digits")
     only = replace(digits, splits={"train": digits.splits["train"]})
-    monkeypatch.setattr("allmlp.commands.bench.run_data", lambda name, quick: only)
+    monkeypatch.setattr("allmlp.commands.bench.run_data", lambda name: only)
     options = parser().parse_args(["bench", str(tmp_path / "m.safetensors")])
     entry, = entries_of(options.models[0], {"pytorch": True}, options, None, tmp_path / "0")
     assert entry.top1 is None
     assert "without top-1" in capsys.readouterr().err
+
+
+def test_no_peak_is_known_of_more_threads_than_the_engine_takes():
+    pytest.importorskip("allmlp_native", reason="the engine is not installed: make native")
+    assert bench.peak("fp32", 257) is None

@@ -21,7 +21,8 @@ from allmlp import bench
 from allmlp.backends import BACKENDS, find_backend, load_predictor, native
 from allmlp.backends import manifest as manifests
 from allmlp.backends.packages import version
-from allmlp.commands.bench_source import opened_data, opened_network, run_data
+from allmlp.commands.bench_source import opened_data, opened_network
+from allmlp.commands.source import run_data
 from allmlp.data import open_data
 from allmlp.data.dataset import Data
 from allmlp.errors import AllMLPError, BadSetting
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from allmlp.models.model import Model
 
 QUICK_ROUNDS, QUICK_SECONDS = 10, 2.0
-CALIBRATION = 64  # images, as `allmlp export` takes
 PYTORCH = "pytorch"
 
 
@@ -114,7 +114,7 @@ def entries_of(name: str, wanted: Mapping[str, bool], options: argparse.Namespac
     if fresh:
         print(f"{name}: fresh weights, good for speed only; a run folder or published weights have accuracy",
               file=sys.stderr)
-    own = None if fresh else data or run_data(name, options.quick)
+    own = None if fresh else data or (None if options.quick else run_data(name))
     insist = data is not None  # on top-1: it was asked for
     from allmlp.inspection.flops import count_macs
 
@@ -174,8 +174,9 @@ def calibration(model: "Model", name: str, data: Data | None) -> np.ndarray:
         print(f"{name}: int8's ranges are those of digits, not of the network's own images (give --data): good for "
               "speed only", file=sys.stderr)
     dataset = (data if data is not None and "train" in data.splits else open_data("digits")).splits["train"]
-    chosen = np.linspace(0, len(dataset) - 1, min(CALIBRATION, len(dataset))).round().astype(int)
-    return np.stack([fit(dataset.image(int(index)), model.preprocess) for index in chosen])
+    from allmlp.commands.export import CALIBRATION, pictures  # which brings torch, and exports need none
+
+    return pictures(dataset, model.preprocess, CALIBRATION)
 
 
 def with_accuracy(entry: bench.Entry, data: Data | None, options: argparse.Namespace) -> bench.Entry:

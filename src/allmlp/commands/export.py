@@ -17,7 +17,7 @@ from allmlp.backends.graph import check_exportable
 from allmlp.backends.manifest import Verification, digest
 from allmlp.backends.pytorch import PyTorchPredictor
 from allmlp.backends.verify import Evidence
-from allmlp.commands.source import open_source, reopened, source_of
+from allmlp.commands.source import open_source, run_data, run_folder_of, source_of
 from allmlp.data import open_data
 from allmlp.data.dataset import Data, ImageDataset
 from allmlp.errors import AllMLPError, BadData, BadSetting
@@ -25,7 +25,6 @@ from allmlp.evaluate.names import align_labels
 from allmlp.models.model import Model
 from allmlp.preprocess import Preprocess, fit
 from allmlp.quantize.calibrate import BEST, Choices
-from allmlp.train import run_folder
 
 IMAGES = 64  # to compare on, where no accuracy is asked for
 CALIBRATION = 64  # that int8 has its ranges from
@@ -95,13 +94,10 @@ def find_data(options: argparse.Namespace) -> tuple[Data, bool]:
     """The data that was asked for, else that of the run, else the digits; and whether it is the network's own."""
     if options.data:
         return open_source(options, source_of(options)), True
-    folder = Path(options.model) if Path(options.model).is_dir() else Path(options.model).parent
-    if (folder / "run.json").exists():
-        source = run_folder.read_run(folder).get("source") or {}
-        try:
-            return reopened(source, run_folder.read_split(folder)), True
-        except (AllMLPError, KeyError):
-            print("the data of the run is not there any more; verified on digits", file=sys.stderr)
+    if data := run_data(options.model):
+        return data, True
+    if run_folder_of(options.model):
+        print("the data of the run is not there any more; verified on digits", file=sys.stderr)
     return open_data("digits"), False
 
 
