@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from allmlp import checkpoint
 from allmlp.errors import AllMLPError, BadCheckpoint, BadSetting, CannotWrite, printable
-from allmlp.files import load_tensors, save_tensors
+from allmlp.files import load_tensors, save_tensors, write_text_atomically
 from allmlp.models.fold import fold
 from allmlp.models.resize import resize
 from allmlp.models.variants import create_model
@@ -305,3 +305,12 @@ def test_links_inside_a_folder_and_those_of_the_hubs_cache_are_followed(tmp_path
     (snapshot / "model.safetensors").unlink()
     (snapshot / "model.safetensors").symlink_to("other.safetensors")
     assert checkpoint.load(snapshot).num_classes == 10
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_a_pipe_is_not_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CannotWrite, match="a device or a pipe"):
+        write_text_atomically(tmp_path / "pipe", "rows")
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+    assert (tmp_path / "pipe").is_fifo()

@@ -121,10 +121,11 @@ def attainable(parts: Sequence[tuple[float, float | None]]) -> float | None:
 
 
 def peak(precision: str, threads: int) -> float | None:
-    """Operations per second of multiplications in registers; None where the engine, which measures it, is not there."""
+    """Operations per second of multiplications in registers; None where the engine, which measures it, is not there,
+    or takes or gets no so many threads."""
     try:
         return native.engine().peak(precision, threads)
-    except MissingPackage:
+    except (MissingPackage, ValueError, RuntimeError):
         return None
 
 

@@ -45,11 +45,12 @@ def parser() -> Parser:
         added.add_argument("--json", action="store_true", help="print the result as one JSON object")
         return added
 
-    def machine(to: Parser) -> None:
+    def machine(to: Parser, workers: bool = True) -> None:
         to.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
         to.add_argument("--threads", type=thread_count, help="CPU threads (default: torch's; 1 for small networks)")
-        to.add_argument("--workers", type=not_negative, default=0,
-                        help="processes that load images (default: 0, load in this process)")
+        if workers:
+            to.add_argument("--workers", type=not_negative, default=0,
+                            help="processes that load images (default: 0, load in this process)")
 
     def size(to: Parser) -> None:
         to.add_argument("--image-size", type=image_size, metavar="N|HxW",
@@ -160,7 +161,7 @@ def parser() -> Parser:
     other_sizes(predict)
     size(predict)
     any_size(predict)
-    machine(predict)
+    machine(predict, workers=False)
 
     serve = command("serve", "Answer over HTTP: POST /predict with an image, classes and probabilities come back.")
     serve.add_argument("model", metavar="MODEL", help="weights file, run folder, published name, Hub id")
@@ -179,7 +180,7 @@ def parser() -> Parser:
     serve.add_argument("--max-megapixels", type=float, metavar="MP", help="of one image (default: 50)")
     serve.add_argument("--quiet", action="store_true", help="no line of log per request")
     size(serve)
-    machine(serve)
+    machine(serve, workers=False)
 
     inspect = command("inspect", "Pictures of what MODEL has learnt, and of what it sees in IMAGEs; PNG, SVG, a page.")
     inspect.add_argument("model", metavar="MODEL", help="weights file, run folder, published name, Hub id")
@@ -214,7 +215,7 @@ def parser() -> Parser:
                         help="to compare on (default: 64, with --max-drop the whole split)")
     export.add_argument("--runtime", metavar="DIR",
                         help="browser: an unpacked npm package onnxruntime-web (default: npm fetches it once)")
-    export.add_argument("--calibration-images", type=positive, default=64, metavar="N", help="(default: 64)")
+    export.add_argument("--calibration-images", type=positive, metavar="N", help="of int8 (default: 64)")
     export.add_argument("--calibration", choices=("minmax", "percentile", "mse"),
                         help="our int8: the ranges of activations (default: mse, the least loss)")
     export.add_argument("--migrate", type=float, metavar="ALPHA",
@@ -237,7 +238,7 @@ def parser() -> Parser:
     bench.add_argument("--backend", nargs="+", metavar="NAME",
                        help="run a MODEL that is no export in these: native, onnx, openvino, executorch, pt2, timm, "
                             "pytorch, all (default: pytorch)")
-    bench.add_argument("--precision", nargs="+", choices=("fp32", "bf16", "int8"), default=["fp32"],
+    bench.add_argument("--precision", nargs="+", choices=("fp32", "bf16", "int8"),
                        help="in each of them (default: fp32)")
     bench.add_argument("--batch", type=positive, nargs="+", default=[1, 16], metavar="N", help="(default: 1 16)")
     bench.add_argument("--threads", type=thread_count, nargs="+", default=[1], metavar="N", help="(default: 1)")

@@ -167,6 +167,8 @@ def write_atomically(path: str | os.PathLike, write: Callable[[str], None]) -> N
     import safetensors
 
     path = Path(path)
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        raise CannotWrite(f"{path}: a device or a pipe, which a file would take the place of; choose another place")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

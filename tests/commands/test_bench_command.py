@@ -3,15 +3,20 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from allmlp import bench, create_model
+from allmlp import bench, checkpoint, create_model
 from allmlp.backends import native
 from allmlp.backends.native import MAGIC
 from allmlp.backends.process import PredictorProcess
+from allmlp.cli import parser
+from allmlp.commands.bench import entries_of
+from allmlp.commands.source import run_data
+from allmlp.data import open_data
 from allmlp.inspection.flops import by_part
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'allmlp[export]'")
@@ -111,6 +116,7 @@ def test_a_name_is_measured_with_fresh_weights_and_without_accuracy(cli):
     (["--backend", "onxn"], "unknown backend 'onxn'; did you mean onnx or openvino?"),
     (["--backend", "pytorch", "--precision", "int8"], "nothing to measure with --backend pytorch and --precision int8"),
     (["--data", "no-such-folder"], "no-such-folder"),
+    (["--skip-bad"], "--skip-bad says how DATA is opened; give --data too"),
     (["--figure", "speeds.png"], "--figure speeds.png: give it without the ending"),
 ], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
 def test_what_cannot_be_measured_is_refused_in_one_line(cli, arguments: list[str], said: str):
@@ -118,3 +124,45 @@ def test_what_cannot_be_measured_is_refused_in_one_line(cli, arguments: list[str
     assert (code, out) == (2, "")
     assert said in err.splitlines()[-1]
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(("option", "value"), [("--image-size", 8), ("--precision", "int8"), ("--backend", "onnx")])
+def test_an_export_is_measured_as_it_is_and_what_would_change_it_is_refused(cli, tmp_path: Path, option, value):
+    (tmp_path / "m.allmlp").write_bytes(MAGIC)
+    code, out, err = cli("bench", tmp_path / "m.allmlp", option, value)
+    assert (code, out) == (2, "")
+    assert f"{option}: {tmp_path / 'm.allmlp'} is exported" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_rows_are_shown_even_where_the_file_for_them_cannot_be_written(cli, monkeypatch, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    about = {"image_size": (8, 8), "load_seconds": 0.5, "torch": False}
+    rows = [bench.row(bench.Entry("none", "a network"), 1, 1, about, [0.001])]
+    monkeypatch.setattr(bench, "run", lambda contest, images: iter(rows))
+    code, out, err = cli("bench", "mixer_p2_8", "--quick", "--csv", tmp_path / "file" / "rows.csv")
+    assert code == 2
+    assert "a network" in out
+    assert "cannot be written" in err
+
+
+@pytest.mark.parametrize("content", ["[]", '{"source": "digits"}', '{"source": {"data": "digits", "newer": 1}}', "{}"])
+def test_a_run_that_does_not_say_what_it_learnt_from_is_no_crash(tmp_path: Path, content: str):
+    (tmp_path / "run.json").write_text(content)
+    assert run_data(str(tmp_path)) is None
+
+
+def test_a_run_without_images_to_measure_on_is_measured_for_speed(monkeypatch, capsys, tmp_path: Path):
+    checkpoint.save(create_model("mixer_p2_8", num_classes=10), tmp_path / "m.safetensors")
+    digits = open_data("digits")
+    only = replace(digits, splits={"train": digits.splits["train"]})
+    monkeypatch.setattr("allmlp.commands.bench.run_data", lambda name: only)
+    options = parser().parse_args(["bench", str(tmp_path / "m.safetensors")])
+    entry, = entries_of(options.models[0], {"pytorch": True}, options, None, tmp_path / "0")
+    assert entry.top1 is None
+    assert "without top-1" in capsys.readouterr().err
+
+
+def test_no_peak_is_known_of_more_threads_than_the_engine_takes():
+    pytest.importorskip("allmlp_native", reason="the engine is not installed: make native")
+    assert bench.peak("fp32", 257) is None

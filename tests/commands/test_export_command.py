@@ -52,6 +52,8 @@ def test_what_int8_costs_each_layer_is_printed_worst_first(cli, trained: Path, t
     (("--to", "onnx", "--precision", "bf16"), "onnx has fp32, int8"),
     (("--to", "onnx", "--precision", "int8", "--quantiser", "nncf"), "ours, ort"),
     (("--to", "onxx"), "invalid choice"),
+    (("--to", "onnx", "--runtime", "x"), "--runtime x: is of --to browser only"),
+    (("--to", "onnx", "--calibration-images", "8"), "int8 alone is calibrated"),
     (("--to", "onnx", "--precision", "auto"), "give --max-drop"),
     (("--to", "onnx", "--precision", "int8", "--migrate", "2"), "migrate 2; accepted: 0 to 1"),
     (("--to", "native", "--precision", "int8", "--activations", "dynamic"), "ranges of calibration; use --to onnx"),

@@ -8,6 +8,9 @@ import pickle
 import pytest
 from PIL import Image
 
+from allmlp import create_model
+from allmlp.backends import native
+
 
 def test_evaluating_a_run_gives_the_accuracy_that_training_reported(cli, trained):
     reported = json.loads((trained / "results.json").read_text())["splits"]["test"]
@@ -278,3 +281,32 @@ def test_a_number_of_threads_that_no_runtime_takes_is_refused_before_it_crashes(
     assert code == 2
     assert f"'{threads}' is not a" in err
     assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_an_exported_network_uses_as_many_threads_as_were_asked_for(cli, tmp_path, digit_files, monkeypatch, command):
+    engine = pytest.importorskip("allmlp_native", reason="the engine is not installed: make native")
+    native.export(create_model("mixer_p2_8", num_classes=10), tmp_path / "m.allmlp")
+    asked, model = [], engine.Model
+
+    def counted(path, threads, level):
+        asked.append(threads)
+        return model(path, threads, level)
+
+    monkeypatch.setattr(engine, "Model", counted)
+    data = digit_files / "test" / "0" if command == "predict" else "digits"
+    assert cli(command, tmp_path / "m.allmlp", data, "--threads", 1)[0] == 0
+    assert asked == [1]
+
+
+@pytest.mark.parametrize("command", ["predict", "serve"])
+def test_workers_are_not_offered_where_none_would_work(cli, trained, command):
+    code, _, err = cli(command, trained, "--workers", 2)
+    assert code == 2
+    assert "--workers" in err
+
+
+def test_a_name_that_is_too_long_for_a_file_is_one_line(cli, trained):
+    code, _, err = cli("predict", trained, "x" * 300)
+    assert code == 2
+    assert "no such file, folder or match" in err

@@ -21,7 +21,8 @@ from allmlp import bench
 from allmlp.backends import BACKENDS, find_backend, load_predictor, native
 from allmlp.backends import manifest as manifests
 from allmlp.backends.packages import version
-from allmlp.commands.bench_source import opened_data, opened_network, run_data
+from allmlp.commands.bench_source import opened_data, opened_network
+from allmlp.commands.source import run_data
 from allmlp.data import open_data
 from allmlp.data.dataset import Data
 from allmlp.errors import AllMLPError, BadSetting
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from allmlp.models.model import Model
 
 QUICK_ROUNDS, QUICK_SECONDS = 10, 2.0
-CALIBRATION = 64  # images, as `allmlp export` takes
 PYTORCH = "pytorch"
 
 
@@ -42,7 +42,10 @@ def run(options: argparse.Namespace) -> int:
     wanted = wanted_backends(options.backend)
     if options.figure and options.figure.endswith((".png", ".svg")):
         raise BadSetting(f"--figure {options.figure}: give it without the ending; PNG and SVG are both written")
+    check(options, names)
     data = opened_data(options) if options.data else None
+    for note in data.notes if data else ():
+        print(note, file=sys.stderr)
     rounds, seconds = (QUICK_ROUNDS, QUICK_SECONDS) if options.quick else (50, 20.0)
     with tempfile.TemporaryDirectory(prefix="allmlp-bench-") as folder:
         entries = [entry for number, name in enumerate(names)
@@ -53,23 +56,41 @@ def run(options: argparse.Namespace) -> int:
     if version("allmlp-native") is None:
         print("the engine, which measures the processor's peak, is not installed (make native): no share of the peak",
               file=sys.stderr)
-    if options.csv:
-        text = as_csv(rows)
-        if options.csv == "-":
-            sys.stdout.write(text)
-        else:
-            write_text_atomically(options.csv, text)
+    if options.json:
+        print(json.dumps(rows))
+    elif options.csv != "-":
+        print("\n".join(lines(rows)))
+    sys.stdout.flush()  # what took minutes is shown, whatever becomes of the files
+    if options.csv == "-":
+        sys.stdout.write(as_csv(rows))
+    elif options.csv:
+        write_text_atomically(options.csv, as_csv(rows))
     if options.figure:
         from allmlp import figures
         from allmlp.commands.bench_figure import figure
 
         for path in figures.save(figure(rows), options.figure):
             print(f"wrote {path}", file=sys.stderr)
-    if options.json:
-        print(json.dumps(rows))
-    elif options.csv != "-":
-        print("\n".join(lines(rows)))
     return 0
+
+
+def check(options: argparse.Namespace, names: Sequence[str]) -> None:
+    """Raises `BadSetting` for options that could have no effect."""
+    exported = [name for name in names if manifests.is_export(name) or native.is_model_file(name)]
+    if exported and options.image_size:
+        raise BadSetting(f"--image-size: {exported[0]} is exported, and runs at its own image size; leave it out")
+    for flag, value in {"--backend": options.backend, "--precision": options.precision}.items():
+        if value and len(exported) == len(names):
+            raise BadSetting(f"{flag}: {exported[0]} is exported, and runs as it is; leave it out or give its "
+                             "checkpoint")
+    given = {"--val-fraction": options.val_fraction is not None, "--split-seed": options.split_seed is not None,
+             "--skip-bad": options.skip_bad, "--data-dir": options.data_dir, "--download": options.download}
+    if not options.data and (idle := [flag for flag, value in given.items() if value]):
+        raise BadSetting(f"{idle[0]} says how DATA is opened; give --data too")
+
+
+def precisions(options: argparse.Namespace) -> list[str]:
+    return list(dict.fromkeys(options.precision or ["fp32"]))
 
 
 def wanted_backends(asked: Sequence[str] | None) -> dict[str, bool]:
@@ -93,12 +114,13 @@ def entries_of(name: str, wanted: Mapping[str, bool], options: argparse.Namespac
     if fresh:
         print(f"{name}: fresh weights, good for speed only; a run folder or published weights have accuracy",
               file=sys.stderr)
-    own = None if fresh else data or run_data(name, options.quick)
+    own = None if fresh else data or (None if options.quick else run_data(name))
+    insist = data is not None  # on top-1: it was asked for
     from allmlp.inspection.flops import count_macs
 
     macs, found = count_macs(model.config), []
     for backend, insisted in wanted.items():
-        for precision in dict.fromkeys(options.precision):
+        for precision in precisions(options):
             path = folder / f"{backend}-{precision}"
             try:
                 written = made(model, name, path, backend, precision, own, options)
@@ -107,10 +129,17 @@ def entries_of(name: str, wanted: Mapping[str, bool], options: argparse.Namespac
                     raise
                 print(f"{name}: without {backend} in {precision}: {error}", file=sys.stderr)
                 continue
-            found.append(with_accuracy(bench.Entry(written, name, macs), own, options))
+            entry = bench.Entry(written, name, macs)
+            try:
+                entry = with_accuracy(entry, own, options)
+            except BadSetting as error:
+                if insist:
+                    raise
+                print(f"{name}: without top-1: {error}", file=sys.stderr)
+            found.append(entry)
     if not found:
         raise BadSetting(f"{name}: nothing to measure with --backend {' '.join(wanted)} and --precision "
-                         f"{' '.join(options.precision)}")
+                         f"{' '.join(precisions(options))}")
     return found
 
 
@@ -145,8 +174,9 @@ def calibration(model: "Model", name: str, data: Data | None) -> np.ndarray:
         print(f"{name}: int8's ranges are those of digits, not of the network's own images (give --data): good for "
               "speed only", file=sys.stderr)
     dataset = (data if data is not None and "train" in data.splits else open_data("digits")).splits["train"]
-    chosen = np.linspace(0, len(dataset) - 1, min(CALIBRATION, len(dataset))).round().astype(int)
-    return np.stack([fit(dataset.image(int(index)), model.preprocess) for index in chosen])
+    from allmlp.commands.export import CALIBRATION, pictures  # which brings torch, and exports need none
+
+    return pictures(dataset, model.preprocess, CALIBRATION)
 
 
 def with_accuracy(entry: bench.Entry, data: Data | None, options: argparse.Namespace) -> bench.Entry:
@@ -160,11 +190,11 @@ def with_accuracy(entry: bench.Entry, data: Data | None, options: argparse.Names
         return entry
     split = next((name for name in ("test", "val") if name in data.splits), None)
     if split is None:
-        raise BadSetting(f"--data {options.data}: has only images to train on; accuracy needs a test or val split")
+        raise BadSetting(f"{data.name}: has only images to train on; accuracy needs a test or val split")
     metrics = evaluate_dataset(load_predictor(entry.path, "cpu", threads=max(options.threads)),
                                data.splits[split]).metrics
     if not isinstance(metrics, Metrics):
-        raise BadSetting(f"--data {data.name}: its images have several labels each, and top-1 needs one; leave it out")
+        raise BadSetting(f"{data.name}: its images have several labels each, and top-1 needs one; leave --data out")
     return replace(entry, top1=metrics.top1_percent, top1_images=metrics.count)
 
 

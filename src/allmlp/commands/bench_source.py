@@ -2,12 +2,10 @@
 
 import argparse
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from allmlp.commands.source import open_source, reopened, source_of
+from allmlp.commands.source import open_source, source_of
 from allmlp.data.dataset import Data
-from allmlp.errors import AllMLPError
 
 if TYPE_CHECKING:
     from allmlp.models.model import Model
@@ -26,16 +24,3 @@ def opened_network(name: str, image_size: tuple[int, int] | None) -> tuple["Mode
 def opened_data(options: argparse.Namespace) -> Data:
     """The data that was asked for. Raises what opening does."""
     return open_source(options, source_of(options))
-
-
-def run_data(name: str, quick: bool) -> Data | None:
-    """The data that a run learnt from, split as it was then; None where it is not there any more, or `quick`."""
-    from allmlp.train import run_folder
-
-    folder = Path(name) if os.path.isdir(name) else Path(name).parent
-    if quick or not (folder / "run.json").exists():
-        return None
-    try:
-        return reopened(run_folder.read_run(folder).get("source") or {}, run_folder.read_split(folder))
-    except (AllMLPError, KeyError):
-        return None

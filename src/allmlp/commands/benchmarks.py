@@ -51,7 +51,7 @@ def corruption(options: argparse.Namespace) -> int:
 
     folders = _corruptions(options.data)
     assert folders is not None
-    predictor = load_predictor(options.model, options.device, options.image_size)
+    predictor = load_predictor(options.model, options.device, options.image_size, options.threads)
 
     def open_part(folder: Path) -> ImageDataset:
         return open_data(f"imagenet-c:{folder}", skip_bad=options.skip_bad).splits["test"]

@@ -86,7 +86,8 @@ def _problem(package: str) -> str | None:
     try:
         importlib.import_module(package)
     except Exception as error:  # a broken installation can raise anything
-        return f"{package} is installed but does not load ({' '.join(str(error).split())[:150]}): {install_line(package)}"
+        said = " ".join(str(error).split())[:150]
+        return f"{package} is installed but does not load ({said}): {install_line(package)}"
     return None
 
 

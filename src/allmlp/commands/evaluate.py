@@ -61,7 +61,8 @@ def measured(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     """The result as plain values, and the lines for a terminal."""
     if options.few_shot or options.knn or options.linear_probe:
         return few_shot(options) if options.few_shot else accuracy(options)
-    predictor = load_predictor(options.model, options.device, options.image_size, task=options.task)
+    predictor = load_predictor(options.model, options.device, options.image_size, options.threads,
+                               options.task)
     if task_of(predictor) == "segmentation":
         return pixel_result(options, predictor, *opened(options))
     if options.other_sizes:
@@ -125,8 +126,9 @@ def few_shot(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
 def accuracy(options: argparse.Namespace, loaded: Predictor | None = None) -> tuple[dict[str, Any], list[str]]:
     """The same for what names classes: the network, or a classifier on its features."""
     frozen = bool(options.knn or options.linear_probe)
-    load = load_features if frozen else load_predictor
-    predictor = loaded_network = loaded or load(options.model, options.device, options.image_size)
+    predictor = loaded_network = loaded or (
+        load_features(options.model, options.device, options.image_size) if frozen else
+        load_predictor(options.model, options.device, options.image_size, options.threads))
     data, split = opened(options)
     if data.task == "segmentation":
         raise BadSetting(f"{options.model}: a network for classification, and {data.name} has masks, which are for "

@@ -17,7 +17,7 @@ from allmlp.backends.graph import check_exportable
 from allmlp.backends.manifest import Verification, digest
 from allmlp.backends.pytorch import PyTorchPredictor
 from allmlp.backends.verify import Evidence
-from allmlp.commands.source import open_source, reopened, source_of
+from allmlp.commands.source import open_source, run_data, run_folder_of, source_of
 from allmlp.data import open_data
 from allmlp.data.dataset import Data, ImageDataset
 from allmlp.errors import AllMLPError, BadData, BadSetting
@@ -25,15 +25,17 @@ from allmlp.evaluate.names import align_labels
 from allmlp.models.model import Model
 from allmlp.preprocess import Preprocess, fit
 from allmlp.quantize.calibrate import BEST, Choices
-from allmlp.train import run_folder
 
 IMAGES = 64  # to compare on, where no accuracy is asked for
+CALIBRATION = 64  # that int8 has its ranges from
 
 
 def run(options: argparse.Namespace) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     page = options.to == "browser"  # which runs the network by ONNX
+    if options.runtime and not page:
+        raise BadSetting(f"--runtime {options.runtime}: is of --to browser only; leave it out")
     if page:
         from allmlp.web.runtime import runtime_files
 
@@ -47,6 +49,9 @@ def run(options: argparse.Namespace) -> int:
     if auto and options.max_drop is None:
         raise BadSetting("precision 'auto' takes the fastest within an accuracy budget; give --max-drop POINTS")
     int8 = options.precision == "int8" or (auto and "int8" in find_backend(backend).limits)
+    if options.calibration_images and not int8:
+        raise BadSetting("--calibration-images: int8 alone is calibrated; leave it out or give --precision int8")
+    calibrated = options.calibration_images or CALIBRATION
     wish = Wish(backend, "int8" if auto and int8 else "fp32" if auto else options.precision, options.quantiser,
                 options.max_drop, options.threads, choices, options.sensitivity, tuple(options.float_layers or ()))
     wish.checked()
@@ -58,9 +63,9 @@ def run(options: argparse.Namespace) -> int:
                          "measured on others like them; give --data")
     calibration = None
     if int8:
-        calibration = pictures(data.splits["train"], model.preprocess, options.calibration_images)
+        calibration = pictures(data.splits["train"], model.preprocess, calibrated)
     count = options.images or (None if options.max_drop is not None else IMAGES)
-    seen = evidence(model, data, own, count, options.calibration_images, needs_labels=options.max_drop is not None)
+    seen = evidence(model, data, own, count, calibrated, needs_labels=options.max_drop is not None)
     origin = origin_of(options.model)
 
     def add_page(folder: Path) -> None:
@@ -91,13 +96,10 @@ def find_data(options: argparse.Namespace) -> tuple[Data, bool]:
     """The data that was asked for, else that of the run, else the digits; and whether it is the network's own."""
     if options.data:
         return open_source(options, source_of(options)), True
-    folder = Path(options.model) if Path(options.model).is_dir() else Path(options.model).parent
-    if (folder / "run.json").exists():
-        source = run_folder.read_run(folder).get("source") or {}
-        try:
-            return reopened(source, run_folder.read_split(folder)), True
-        except (AllMLPError, KeyError):
-            print("the data of the run is not there any more; verified on digits", file=sys.stderr)
+    if data := run_data(options.model):
+        return data, True
+    if run_folder_of(options.model):
+        print("the data of the run is not there any more; verified on digits", file=sys.stderr)
     return open_data("digits"), False
 
 

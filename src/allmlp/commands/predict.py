@@ -5,6 +5,7 @@ import csv
 import glob
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,7 +33,8 @@ def run(options: argparse.Namespace) -> int:
     files = find_images(options.images)
     if options.any_size and options.image_size:
         raise BadSetting("--any-size lets each image have a size of its own, --image-size gives all one; leave one out")
-    predictor = load_predictor(options.model, options.device, options.image_size, task=options.task)
+    predictor = load_predictor(options.model, options.device, options.image_size, options.threads,
+                               options.task)
     if task_of(predictor) == "segmentation":
         return predict_pixels(options, predictor, files)
     if options.output or options.other_sizes:
@@ -74,16 +76,16 @@ def find_images(patterns: Sequence[str]) -> list[Path]:
     files: list[Path] = []
     for pattern in patterns:
         path = Path(pattern)
-        if path.is_dir():
+        if os.path.isdir(path):  # unlike Path's, False for a name too long, or where one may not look
             found = sorted(file for file in path.rglob("*")
-                           if file.suffix.lower() in IMAGE_EXTENSIONS and file.is_file()
+                           if file.suffix.lower() in IMAGE_EXTENSIONS and os.path.isfile(file)
                            and not any(part.startswith(".") for part in file.relative_to(path).parts))
-        elif path.exists():
+        elif os.path.exists(path):
             found = [path]
         else:
-            found = sorted(Path(name) for name in glob.glob(pattern, recursive=True) if Path(name).is_file())
+            found = sorted(Path(name) for name in glob.glob(pattern, recursive=True) if os.path.isfile(name))
         if not found:
-            what = "no images in this folder" if path.is_dir() else "no such file, folder or match"
+            what = "no images in this folder" if os.path.isdir(path) else "no such file, folder or match"
             raise BadData(f"{pattern}: {what}; give image files, folders or globs")
         files += found
     return files

@@ -1,13 +1,15 @@
 """How a command opens its DATA: the options of `train` and `evaluate` that say so, kept with a run."""
 
 import argparse
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from allmlp.data import AT_HAND, canonical, data_folder, kind_of, open_data
 from allmlp.data.dataset import Data
-from allmlp.errors import BadSetting
+from allmlp.errors import AllMLPError, BadData, BadSetting
 
 VAL_FRACTION, SPLIT_SEED = 0.2, 0
 
@@ -26,7 +28,28 @@ def source_of(options: argparse.Namespace) -> dict[str, Any]:
 def reopened(source: Mapping[str, Any], split_files: Mapping[str, Sequence[str]] | None) -> Data:
     """The data of an earlier run, opened as `source_of` then said. Raises what `open_data` does."""
     choices = {name: value for name, value in source.items() if name != "data"}
+    known = {"val_fraction", "seed", "skip_bad", "data_dir"}
+    if not isinstance(source.get("data"), str) or not choices.keys() <= known:
+        raise BadData("the run does not say where its data is, or a newer version of allmlp wrote it; give --data")
     return open_data(source["data"], split_files=split_files, **choices)
+
+
+def run_folder_of(model: str) -> Path | None:
+    """The run folder that a MODEL is or lies in; None where it is of no run."""
+    folder = Path(model) if os.path.isdir(model) else Path(model).parent
+    return folder if os.path.exists(folder / "run.json") else None
+
+
+def run_data(model: str) -> Data | None:
+    """The data that a MODEL's run learnt from, split as it was then; None without a run, or where it is not there any
+    more."""
+    from allmlp.train import run_folder
+
+    folder = run_folder_of(model)
+    try:
+        return folder and reopened(run_folder.read_run(folder).get("source") or {}, run_folder.read_split(folder))
+    except AllMLPError:
+        return None
 
 
 def open_source(

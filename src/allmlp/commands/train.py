@@ -132,7 +132,7 @@ def resumed_run(options: argparse.Namespace) -> Plan:
                          "start a new run to change it")
     output = Path(options.resume)
     recipe, about = read_recipe(output), read_run(output)
-    source = about["source"]
+    source = about.get("source") or {}
     data = reopened(source, read_split(output))
     return Plan(recipe, data, output, source, about["threads"], about.get("processes", 1))
 

@@ -79,11 +79,14 @@ def read_recipe(output: Path) -> Recipe:
 
 
 def read_run(output: Path) -> dict[str, Any]:
-    """The description of a run (`run.json`). Raises `BadCheckpoint`."""
+    """The description of a run (`run.json`), its "source", if any, a mapping. Raises `BadCheckpoint`."""
     try:
-        return json.loads((output / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads((output / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         raise BadCheckpoint(f"{output}: not a run folder (no readable run.json)") from None
+    if not isinstance(found, dict) or not isinstance(found.get("source") or {}, dict):
+        raise BadCheckpoint(f"{output / 'run.json'}: not the description of a run; copy the run folder again")
+    return found
 
 
 def read_split(output: Path) -> dict[str, list[str]] | None:
