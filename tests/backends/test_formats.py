@@ -89,8 +89,6 @@ def test_a_compiled_export_answers_as_pytorch_does(
     network_name: str, name: str, precision: str, quantiser: str | None, tmp_path: Path
 ):
     available(name)
-    if (network_name, name, precision) == ("gmlp_p2_8", "executorch", "int8"):
-        pytest.skip("PyTorch's quantiser fixes the number of images for gMLP; `allmlp export` refuses what comes out")
     if (network_name, quantiser) == ("gmlp_p2_8", "nncf"):
         pytest.skip("NNCF's int8 of gMLP is about as far off as the limit; the next test is for it")
     check(network(network_name, (8, 12)), name, precision, quantiser, tmp_path / "export", 67)
