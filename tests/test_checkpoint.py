@@ -314,3 +314,11 @@ def test_a_pipe_is_not_replaced_by_a_file(tmp_path):
         write_text_atomically(tmp_path / "pipe", "rows")
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
     assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_folder_is_not_a_place_for_a_file_also_as_a_dot(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for place in (".", "..", str(tmp_path)):
+        with pytest.raises(CannotWrite, match="a folder; choose another place"):
+            write_text_atomically(place, "a,b")
+    assert list(tmp_path.iterdir()) == []

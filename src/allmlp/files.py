@@ -167,8 +167,7 @@ def write_atomically(path: str | os.PathLike, write: Callable[[str], None]) -> N
     import safetensors
 
     path = Path(path)
-    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-        raise CannotWrite(f"{path}: a device or a pipe, which a file would take the place of; choose another place")
+    check_target(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -193,6 +192,13 @@ def write_atomically(path: str | os.PathLike, write: Callable[[str], None]) -> N
     finally:
         with contextlib.suppress(OSError):  # there is nothing to remove, or no folder to remove it from
             temporary.unlink()
+
+
+def check_target(path: str | os.PathLike) -> None:
+    """Raises `CannotWrite` for a place that no file of ours may take: a folder, a device or a pipe."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        what = "a folder" if os.path.isdir(path) else "a device or a pipe, which a file would take the place of"
+        raise CannotWrite(f"{path}: {what}; choose another place")
 
 
 def write_text_atomically(path: str | os.PathLike, text: str) -> None:

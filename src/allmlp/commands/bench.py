@@ -26,7 +26,7 @@ from allmlp.commands.source import run_data
 from allmlp.data import open_data
 from allmlp.data.dataset import Data
 from allmlp.errors import AllMLPError, BadSetting
-from allmlp.files import write_text_atomically
+from allmlp.files import check_target, write_text_atomically
 from allmlp.preprocess import Preprocess, fit
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ def run(options: argparse.Namespace) -> int:
     if options.figure and options.figure.endswith((".png", ".svg")):
         raise BadSetting(f"--figure {options.figure}: give it without the ending; PNG and SVG are both written")
     check(options, names)
+    if options.csv and options.csv != "-":
+        check_target(options.csv)  # now, not after minutes of measuring
     data = opened_data(options) if options.data else None
     for note in data.notes if data else ():
         print(note, file=sys.stderr)
