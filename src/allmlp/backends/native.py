@@ -98,8 +98,8 @@ class NativePredictor:
 
     def __init__(self, model: Any, path: str):
         self.model = model
-        about = model.about
         try:
+            about = model.about
             self.preprocess = Preprocess.from_json(json.dumps(about["preprocess"]))
             classes = about["classes"]
             self.classes: tuple[str, ...] | None = None if classes is None else tuple(classes)
@@ -107,6 +107,8 @@ class NativePredictor:
             good = self.preprocess.image_size == model.image_size and self.output in ("softmax", "sigmoid")
             good &= self.classes is None or (len(self.classes) == model.num_classes
                                              and all(isinstance(name, str) for name in self.classes))
+        except engine().BadModel as error:
+            raise BadCheckpoint(f"{path}: {error}; export it again") from None
         except (KeyError, TypeError, RecursionError, BadSetting):
             good = False
         if not good:
