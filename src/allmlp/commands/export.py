@@ -99,7 +99,7 @@ def find_data(options: argparse.Namespace) -> tuple[Data, bool]:
     if data := run_data(options.model):
         return data, True
     if run_folder_of(options.model):
-        print("the data of the run is not there any more; verified on digits", file=sys.stderr)
+        print("its run.json or its data cannot be opened; verified on digits", file=sys.stderr)
     return open_data("digits"), False
 
 
