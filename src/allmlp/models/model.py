@@ -21,6 +21,7 @@ from allmlp.errors import BadSetting, printable
 from allmlp.models import interface
 from allmlp.models.class_mlp import ClassMlp
 from allmlp.models.config import ModelConfig
+from allmlp.models.heap import keep_smaller_blocks
 from allmlp.models.init import initialise
 from allmlp.models.layers import DropPath, IdentityConfig, build_norm
 from allmlp.models.segment import DecoderConfig, SegmentConfig
@@ -53,6 +54,7 @@ class Model(nn.Module):
         output: Output = "softmax",
     ):
         super().__init__()
+        keep_smaller_blocks()
         self.config = config
         self.output: Output = output
         self.preprocess = preprocess or Preprocess(
