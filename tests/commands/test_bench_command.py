@@ -136,11 +136,15 @@ def test_an_export_is_measured_as_it_is_and_what_would_change_it_is_refused(cli,
 
 
 def test_rows_are_shown_even_where_the_file_for_them_cannot_be_written(cli, monkeypatch, tmp_path: Path):
-    (tmp_path / "file").write_text("")
     about = {"image_size": (8, 8), "load_seconds": 0.5, "torch": False}
     rows = [bench.row(bench.Entry("none", "a network"), 1, 1, about, [0.001])]
-    monkeypatch.setattr(bench, "run", lambda contest, images: iter(rows))
-    code, out, err = cli("bench", "mixer_p2_8", "--quick", "--csv", tmp_path / "file" / "rows.csv")
+
+    def run(contest, images):
+        (tmp_path / "new").write_text("")  # where the folder was to be made
+        return iter(rows)
+
+    monkeypatch.setattr(bench, "run", run)
+    code, out, err = cli("bench", "mixer_p2_8", "--quick", "--csv", tmp_path / "new" / "rows.csv")
     assert code == 2
     assert "a network" in out
     assert "cannot be written" in err

@@ -22,11 +22,12 @@ from allmlp.backends import BACKENDS, find_backend, load_predictor, native
 from allmlp.backends import manifest as manifests
 from allmlp.backends.packages import version
 from allmlp.commands.bench_source import opened_data, opened_network
+from allmlp.commands.outputs import STDOUT, check_csv, check_figure
 from allmlp.commands.source import run_data
 from allmlp.data import open_data
 from allmlp.data.dataset import Data
 from allmlp.errors import AllMLPError, BadSetting
-from allmlp.files import check_target, write_text_atomically
+from allmlp.files import write_text_atomically
 from allmlp.preprocess import Preprocess, fit
 
 if TYPE_CHECKING:
@@ -40,11 +41,9 @@ def run(options: argparse.Namespace) -> int:
     names = list(dict.fromkeys(options.models))
     batches, threads = (list(dict.fromkeys(given)) for given in (options.batch, options.threads))
     wanted = wanted_backends(options.backend)
-    if options.figure and options.figure.endswith((".png", ".svg")):
-        raise BadSetting(f"--figure {options.figure}: give it without the ending; PNG and SVG are both written")
     check(options, names)
-    if options.csv and options.csv != "-":
-        check_target(options.csv)  # now, not after minutes of measuring
+    check_csv(options.csv, ",".join(bench.COLUMNS), options.json)  # now, not after minutes of measuring
+    check_figure(options.figure)
     data = opened_data(options) if options.data else None
     for note in data.notes if data else ():
         print(note, file=sys.stderr)
@@ -60,10 +59,10 @@ def run(options: argparse.Namespace) -> int:
               file=sys.stderr)
     if options.json:
         print(json.dumps(rows))
-    elif options.csv != "-":
+    elif options.csv != STDOUT:
         print("\n".join(lines(rows)))
     sys.stdout.flush()  # what took minutes is shown, whatever becomes of the files
-    if options.csv == "-":
+    if options.csv == STDOUT:
         sys.stdout.write(as_csv(rows))
     elif options.csv:
         write_text_atomically(options.csv, as_csv(rows))
