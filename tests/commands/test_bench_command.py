@@ -167,6 +167,17 @@ def test_a_run_without_images_to_measure_on_is_measured_for_speed(monkeypatch, c
     assert "without top-1" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_run_whose_description_is_damaged_is_said_to_be_without_accuracy(capsys, tmp_path: Path, quick: bool):
+    checkpoint.save(create_model("mixer_p2_8", num_classes=10), tmp_path / "best.safetensors")
+    (tmp_path / "run.json").write_text('{"source": ')
+    options = parser().parse_args(["bench", str(tmp_path), *(["--quick"] if quick else [])])
+    entry, = entries_of(options.models[0], {"pytorch": True}, options, None, tmp_path / "0")
+    assert entry.top1 is None
+    said = f"{tmp_path}: without top-1: its run.json or its data cannot be opened; give --data\n"
+    assert capsys.readouterr().err == ("" if quick else said)  # a quick one measures no accuracy anyway
+
+
 def test_no_peak_is_known_of_more_threads_than_the_engine_takes():
     pytest.importorskip("allmlp_native", reason="the engine is not installed: make native")
     assert bench.peak("fp32", 257) is None

@@ -23,7 +23,7 @@ from allmlp.backends import manifest as manifests
 from allmlp.backends.packages import version
 from allmlp.commands.bench_source import opened_data, opened_network
 from allmlp.commands.outputs import STDOUT, check_csv, check_figure
-from allmlp.commands.source import run_data
+from allmlp.commands.source import refuse_idle, run_data, run_folder_of
 from allmlp.data import open_data
 from allmlp.data.dataset import Data
 from allmlp.errors import AllMLPError, BadSetting
@@ -84,10 +84,7 @@ def check(options: argparse.Namespace, names: Sequence[str]) -> None:
         if value and len(exported) == len(names):
             raise BadSetting(f"{flag}: {exported[0]} is exported, and runs as it is; leave it out or give its "
                              "checkpoint")
-    given = {"--val-fraction": options.val_fraction is not None, "--split-seed": options.split_seed is not None,
-             "--skip-bad": options.skip_bad, "--data-dir": options.data_dir, "--download": options.download}
-    if not options.data and (idle := [flag for flag, value in given.items() if value]):
-        raise BadSetting(f"{idle[0]} says how DATA is opened; give --data too")
+    refuse_idle(options)
 
 
 def precisions(options: argparse.Namespace) -> list[str]:
@@ -116,6 +113,8 @@ def entries_of(name: str, wanted: Mapping[str, bool], options: argparse.Namespac
         print(f"{name}: fresh weights, good for speed only; a run folder or published weights have accuracy",
               file=sys.stderr)
     own = None if fresh else data or (None if options.quick else run_data(name))
+    if own is None and not fresh and not options.quick and run_folder_of(name):
+        print(f"{name}: without top-1: its run.json or its data cannot be opened; give --data", file=sys.stderr)
     insist = data is not None  # on top-1: it was asked for
     from allmlp.inspection.flops import count_macs
 

@@ -17,7 +17,7 @@ from allmlp.backends.graph import check_exportable
 from allmlp.backends.manifest import Verification, digest
 from allmlp.backends.pytorch import PyTorchPredictor
 from allmlp.backends.verify import Evidence
-from allmlp.commands.source import open_source, run_data, run_folder_of, source_of
+from allmlp.commands.source import open_source, refuse_idle, run_data, run_folder_of, source_of
 from allmlp.data import open_data
 from allmlp.data.dataset import Data, ImageDataset
 from allmlp.errors import AllMLPError, BadData, BadSetting
@@ -33,6 +33,7 @@ CALIBRATION = 64  # that int8 has its ranges from
 def run(options: argparse.Namespace) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
+    refuse_idle(options)
     page = options.to == "browser"  # which runs the network by ONNX
     if options.runtime and not page:
         raise BadSetting(f"--runtime {options.runtime}: is of --to browser only; leave it out")
