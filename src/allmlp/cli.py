@@ -5,6 +5,7 @@ by Ctrl-C and SIGTERM. Written with argparse, so that `--help` needs nothing hea
 """
 
 import argparse
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -273,7 +274,7 @@ def parser() -> Parser:
     plan.add_argument("--sharding", choices=("none", "fsdp"), help="what FSDP spreads over the devices")
     plan.add_argument("--activation-checkpointing", action="store_true", help="compute activations a second time")
     plan.add_argument("--check", action="store_true", help="beside the papers' own tables: the error of every row")
-    plan.add_argument("--csv", metavar="FILE", help="with --check: write the rows as CSV")
+    plan.add_argument("--csv", metavar="FILE", help="with --check: write the rows as CSV ('-': stdout)")
     size(plan)
 
     report = command("report", "Compare runs side by side on one page.")
@@ -350,9 +351,19 @@ def parser() -> Parser:
     return top
 
 
+def refuse_empty(arguments: Sequence[str]) -> None:
+    """Raises `AllMLPError` for an option with an empty text: what a script's unset variable leaves, and else would be
+    taken for no option at all."""
+    for option, value in itertools.pairwise([*arguments, "-"]):
+        alone = option.endswith("=") and option.count("=") == 1
+        if option.startswith("--") and (alone or value == ""):
+            raise AllMLPError(f"{option.rstrip('=')} '': the value is empty; give one, or leave the option out")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Never shows a traceback for the user's mistake."""
     try:
+        refuse_empty(sys.argv[1:] if arguments is None else arguments)
         options = parser().parse_args(arguments)
         from allmlp import commands
 

@@ -11,6 +11,7 @@ from allmlp import load_predictor
 from allmlp.backends import manifest as manifests
 from allmlp.backends.auto import choose, export_auto
 from allmlp.backends.export import Exported, Wish, export, put
+from allmlp.backends.manifest import Manifest
 from allmlp.backends.process import PredictorProcess
 from allmlp.backends.pytorch import PyTorchPredictor
 from allmlp.backends.verify import Evidence
@@ -19,6 +20,7 @@ from allmlp.errors import BadCheckpoint, BadData, BadSetting, CannotWrite, Unkno
 from allmlp.models.blocks import MixerConfig
 from allmlp.models.config import ModelConfig
 from allmlp.models.model import Model
+from allmlp.preprocess import Preprocess
 from allmlp.quantize.calibrate import Choices, calibrate
 from allmlp.testing import randomise
 from allmlp.web.page import complete
@@ -46,6 +48,19 @@ def evidence(model: Model, count: int = 30, labels: bool = False) -> Evidence:
 
 def exported(model: Model, folder: Path, wish: Wish, seen: Evidence | None = None, **settings: Any) -> Exported:
     return export(model, folder, wish, seen or evidence(model), calibration=pictures(40, seed=1), **settings)
+
+
+def earlier(folder: Path, **fields: Any) -> Path:
+    """An export that an earlier program left: a manifest, and a file that it lists."""
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(b"earlier")
+    manifests.write(folder, Manifest(backend="onnx", precision="fp32", preprocess=Preprocess(image_size=(8, 8)),
+                                     num_classes=2, files=manifests.digests(folder), **fields))
+    return folder
+
+
+def everything(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
 def test_an_export_is_run_elsewhere_and_says_how_it_did(tmp_path: Path):
@@ -201,17 +216,64 @@ def test_a_process_that_cannot_load_says_why(tmp_path: Path):
 
 
 def test_what_stood_there_stands_there_again_where_an_export_cannot_take_its_place(tmp_path: Path):
-    (tmp_path / "export").mkdir()
-    (tmp_path / "export" / "manifest.json").write_text("earlier")
+    earlier(tmp_path / "export")
     with pytest.raises(CannotWrite, match="cannot be written: No such file"):
-        put(tmp_path / ".export.made.tmp", tmp_path / "export")
-    assert [path.name for path in tmp_path.iterdir()] == ["export"]
-    assert (tmp_path / "export" / "manifest.json").read_text() == "earlier"
+        put(tmp_path / ".export.made.tmp", tmp_path / "export", overwrite=True)
+    assert everything(tmp_path) == ["export", "export/manifest.json", "export/model.onnx"]
+    assert (tmp_path / "export" / "model.onnx").read_text() == "earlier"
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "data/images/1.png", "timm/model.onnx"])
+def test_a_file_that_no_export_wrote_is_never_lost_with_an_earlier_one(name: str, tmp_path: Path):
+    folder = earlier(tmp_path / "export")
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text("mine")
+    before = everything(tmp_path)
+    with pytest.raises(CannotWrite, match=f"export: holds {name}, which no export wrote there, .*move that away"):
+        exported(network(), folder, Wish("onnx"), overwrite=True)
+    assert everything(tmp_path) == before
+    assert (folder / name).read_text() == "mine"
+
+
+def test_a_link_in_an_earlier_export_is_a_file_of_somebodys_too(tmp_path: Path):
+    (tmp_path / "photos").mkdir()
+    folder = earlier(tmp_path / "export")
+    (folder / "photos").symlink_to(tmp_path / "photos")
+    with pytest.raises(CannotWrite, match="holds photos, which no export wrote"):
+        put(tmp_path / "made", folder, overwrite=True)
+    assert (folder / "photos").is_symlink()
+
+
+@pytest.mark.parametrize("text", ['{"name": "A program for the web", "start_url": "/"}', '{"format": 1, "back'])
+def test_a_folder_with_a_manifest_of_another_kind_or_a_damaged_one_is_not_replaced(text: str, tmp_path: Path):
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "manifest.json").write_text(text)
+    with pytest.raises(CannotWrite, match="app: its manifest.json is not that of an export, or damaged, so"):
+        exported(network(), tmp_path / "app", Wish("onnx"), overwrite=True)
+    assert (tmp_path / "app" / "manifest.json").read_text() == text
+
+
+def test_a_page_beside_an_export_is_the_exports_own_and_replaced_with_it(tmp_path: Path):
+    folder = earlier(tmp_path / "page", beside=("index.html", "ort/ort.wasm"))
+    (folder / "ort").mkdir()
+    for name in ("index.html", "ort/ort.wasm"):
+        (folder / name).write_text("earlier")
+
+    def finish(made: Path) -> None:
+        (made / "pictures").mkdir()
+        (made / "pictures" / "1.png").write_text("new")
+
+    done = exported(network(), folder, Wish("onnx", threads=1), overwrite=True, finish=finish)
+    assert everything(folder) == ["manifest.json", "model.onnx", "pictures", "pictures/1.png"]
+    assert manifests.read(folder) == done.manifest
+    assert done.manifest.beside == ("pictures/1.png",)
+    (folder / "pictures" / "2.png").write_text("mine")
+    with pytest.raises(CannotWrite, match=r"holds pictures/2\.png, which no export wrote"):
+        exported(network(), folder, Wish("onnx"), overwrite=True)
 
 
 def test_the_folder_where_one_stands_can_be_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    (tmp_path / "export").mkdir()
-    (tmp_path / "export" / "manifest.json").write_text("earlier")
+    earlier(tmp_path / "export")
     monkeypatch.chdir(tmp_path / "export")
     done = exported(network(), Path(), Wish("onnx", threads=1), overwrite=True)
     assert done.folder == Path()
@@ -221,8 +283,7 @@ def test_the_folder_where_one_stands_can_be_replaced(tmp_path: Path, monkeypatch
 
 def test_an_export_that_cannot_be_finished_leaves_the_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("allmlp.web.page.runtime_files", lambda folder: {})  # they would be fetched
-    (tmp_path / "page").mkdir()
-    (tmp_path / "page" / "manifest.json").write_text("earlier")
+    earlier(tmp_path / "page")
 
     def finish(folder: Path) -> None:
         assert manifests.is_export(folder)
@@ -231,4 +292,5 @@ def test_an_export_that_cannot_be_finished_leaves_the_earlier_one(tmp_path: Path
 
     with pytest.raises(CannotWrite, match="the page cannot be written: File exists; free some space"):
         exported(network(), tmp_path / "page", Wish("onnx", threads=1), overwrite=True, finish=finish)
-    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["page", "page/manifest.json"]
+    assert everything(tmp_path) == ["page", "page/manifest.json", "page/model.onnx"]
+    assert (tmp_path / "page" / "model.onnx").read_text() == "earlier"

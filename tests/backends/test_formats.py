@@ -1,6 +1,8 @@
 """Every format with every family: what an exported folder answers, beside PyTorch. Each row of `BACKENDS` is tested."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from allmlp import create_model, load_predictor
 from allmlp.backends import BACKENDS
 from allmlp.backends import manifest as manifests
-from allmlp.backends.export import Wish, export
+from allmlp.backends.export import Wish, export, unverified
 from allmlp.backends.manifest import Manifest
 from allmlp.backends.packages import version
 from allmlp.backends.pytorch import PyTorchPredictor
@@ -120,6 +122,31 @@ def test_every_format_round_trips_every_family(
 ):
     available(name)
     check(network(network_name, image_size), name, "fp32", None, tmp_path / "export", 3)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_executorch_takes_the_threads_that_it_is_given_and_others_only_in_another_process(tmp_path: Path):
+    available("executorch")
+    folder, program = tmp_path / "made", """
+import sys
+from allmlp import load_predictor
+from allmlp.errors import BadSetting
+from executorch.extension.pybindings.portable_lib import _threadpool_get_thread_count as count
+threads = int(sys.argv[2])
+for _ in range(2):
+    load_predictor(sys.argv[1], threads=threads)
+    assert count() == threads
+try:
+    load_predictor(sys.argv[1], threads=threads + 1)
+except BadSetting as error:
+    print(error)
+"""
+    unverified(network("mixer_p2_8", (8, 12)), folder, Wish("executorch"))
+    for threads in (1, 3):
+        done = subprocess.run([sys.executable, "-c", program, folder, str(threads)], capture_output=True, text=True,
+                              check=True)
+        assert done.stdout.startswith(f"{threads + 1} threads: ExecuTorch has {threads} in this process, since ")
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,16 @@ import pytest
 
 from allmlp import bench, checkpoint, create_model
 from allmlp.backends import native
+from allmlp.backends.export import Wish, unverified
 from allmlp.backends.native import MAGIC
 from allmlp.backends.process import PredictorProcess
 from allmlp.cli import parser
-from allmlp.commands.bench import entries_of
+from allmlp.commands.bench import entries_of, images
+from allmlp.commands.bench_source import size_of_export, size_of_logits
+from allmlp.commands.memory import check_batch, free_memory
 from allmlp.commands.source import run_data
 from allmlp.data import open_data
+from allmlp.errors import BadSetting
 from allmlp.inspection.flops import by_part
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'allmlp[export]'")
@@ -136,11 +141,15 @@ def test_an_export_is_measured_as_it_is_and_what_would_change_it_is_refused(cli,
 
 
 def test_rows_are_shown_even_where_the_file_for_them_cannot_be_written(cli, monkeypatch, tmp_path: Path):
-    (tmp_path / "file").write_text("")
     about = {"image_size": (8, 8), "load_seconds": 0.5, "torch": False}
     rows = [bench.row(bench.Entry("none", "a network"), 1, 1, about, [0.001])]
-    monkeypatch.setattr(bench, "run", lambda contest, images: iter(rows))
-    code, out, err = cli("bench", "mixer_p2_8", "--quick", "--csv", tmp_path / "file" / "rows.csv")
+
+    def run(contest, images):
+        (tmp_path / "new").write_text("")  # where the folder was to be made
+        return iter(rows)
+
+    monkeypatch.setattr(bench, "run", run)
+    code, out, err = cli("bench", "mixer_p2_8", "--quick", "--csv", tmp_path / "new" / "rows.csv")
     assert code == 2
     assert "a network" in out
     assert "cannot be written" in err
@@ -161,6 +170,56 @@ def test_a_run_without_images_to_measure_on_is_measured_for_speed(monkeypatch, c
     entry, = entries_of(options.models[0], {"pytorch": True}, options, None, tmp_path / "0")
     assert entry.top1 is None
     assert "without top-1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_run_whose_description_is_damaged_is_said_to_be_without_accuracy(capsys, tmp_path: Path, quick: bool):
+    checkpoint.save(create_model("mixer_p2_8", num_classes=10), tmp_path / "best.safetensors")
+    (tmp_path / "run.json").write_text('{"source": ')
+    options = parser().parse_args(["bench", str(tmp_path), *(["--quick"] if quick else [])])
+    entry, = entries_of(options.models[0], {"pytorch": True}, options, None, tmp_path / "0")
+    assert entry.top1 is None
+    said = f"{tmp_path}: without top-1: its run.json or its data cannot be opened; give --data\n"
+    assert capsys.readouterr().err == ("" if quick else said)  # a quick one measures no accuracy anyway
+
+
+GIB = 1 << 30
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_told_with_what_would(monkeypatch, cli):
+    monkeypatch.setattr("allmlp.commands.memory.free_memory", lambda: 4 * GIB)
+    monkeypatch.setattr(bench, "run", None)
+    for threads, most in (((1,), 4 * GIB // (2 * (8 * 8 * 3 + 8 * 1000))), ((1, 2), 4 * GIB // (3 * (192 + 8000)))):
+        code, out, err = cli("bench", "mixer_p2_8", "--batch", 1, 10**9, "--threads", *threads)
+        assert (code, out) == (2, "")
+        assert f"--batch {10**9}: images of 8x8 " in err.splitlines()[-1]
+        assert f"and 4.29 GB are free; accepted: up to {most}" in err.splitlines()[-1]
+        check_batch(most, (8, 8), 1000, len(threads))
+        with pytest.raises(BadSetting):
+            check_batch(most + 1, (8, 8), 1000, len(threads))
+
+
+def test_exports_say_how_much_a_batch_of_theirs_takes(tmp_path: Path):
+    model = create_model("mixer_p2_8", num_classes=10, image_size=(8, 12))
+    unverified(model, tmp_path / "onnx", Wish("onnx"))
+    assert size_of_export(str(tmp_path / "onnx")) == ((8, 12), 10)
+    assert size_of_logits(model) == 10
+    pytest.importorskip("allmlp_native", reason="the engine is not installed: make native")
+    native.export(model, tmp_path / "m.allmlp")
+    assert size_of_export(str(tmp_path / "m.allmlp")) == ((8, 12), 10)
+
+
+def test_what_the_machine_has_free_is_less_than_all_it_has():
+    free = free_memory()
+    assert free is None or 1 << 20 < free <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_the_images_of_a_large_batch_are_the_digits_again_and_again():
+    many = images((8, 8), 800)
+    assert many.shape == (800, 8, 8, 3)
+    assert np.array_equal(many[:360], images((8, 8), 360))
+    assert np.array_equal(many[360:720], many[:360])
+    assert np.array_equal(many[720:], images((8, 8), 80))
 
 
 def test_no_peak_is_known_of_more_threads_than_the_engine_takes():

@@ -134,3 +134,19 @@ def test_a_run_in_the_way_is_not_overwritten(cli, trained):
     assert code == 2
     assert "holds a run already" in err
     assert (trained / "best.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]], ids=["", "overwrite"])
+def test_weights_in_a_folder_that_is_no_run_are_not_written_over(cli, tmp_path, overwrite):
+    (tmp_path / "best.safetensors").write_bytes(b"of months")
+    code, out, err = cli("train", "digits", "--epochs", 1, "--output", tmp_path, "--quiet", *overwrite)
+    assert (code, out) == (2, "")
+    assert err == (f"allmlp: {tmp_path}: holds best.safetensors and no run (no recipe.json), which is not written "
+                   "over; move it away, or choose another --output\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["best.safetensors"]
+    assert (tmp_path / "best.safetensors").read_bytes() == b"of months"
+
+
+def test_a_run_that_was_killed_before_it_had_a_recipe_can_be_begun_again(cli, tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    assert cli("train", "digits", "--epochs", 1, "--output", tmp_path, "--quiet", "--threads", 1)[0] == 0

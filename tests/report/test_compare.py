@@ -152,6 +152,7 @@ def test_the_command_writes_the_page_and_prints_text_csv_or_json(tmp_path: Path,
 @pytest.mark.parametrize(("arguments", "said"), [
     ([], "RUN"), (["nowhere"], "not a run folder"), (["run", "--output", "."], "is a folder"),
     (["run", "--output", "there.html"], "--overwrite"), (["run", "--csv", "--json"], "give one of them"),
+    (["run", "--output", "there.html", "--overwrite"], "is no page"),
 ])
 def test_mistakes_are_one_line_and_exit_code_2(
     arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -105,9 +105,13 @@ def test_a_run_is_not_mixed_with_another(tmp_path, digits, recipe):
 def test_overwriting_leaves_files_alone_that_are_no_part_of_a_run(tmp_path, digits, recipe):
     (tmp_path / "report.html").write_text("mine")
     (tmp_path / "notes.txt").write_text("mine")
-    run(recipe, digits, tmp_path, overwrite=True)
+    with pytest.raises(BadSetting, match="holds report.html and no run"):  # a run makes one of that name
+        run(recipe, digits, tmp_path, overwrite=True)
+    assert (tmp_path / "report.html").read_text() == "mine"
+    (tmp_path / "report.html").unlink()
+    for _ in range(2):
+        run(recipe, digits, tmp_path, overwrite=True)
     assert (tmp_path / "notes.txt").read_text() == "mine"
-    assert (tmp_path / "report.html").read_text() == "mine"  # the loop writes no report, and it was not a run's
 
 
 def test_nothing_to_resume_is_one_clear_line(tmp_path, digits, recipe):

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from allmlp.backends import find_backend
-from allmlp.backends import manifest as manifests
-from allmlp.backends.export import Exported, Wish, check_place, export, put
+from allmlp.backends.export import Exported, Wish, check_place, export, finished, put
 from allmlp.backends.manifest import Precision
 from allmlp.backends.verify import Evidence
 from allmlp.errors import BadSetting
@@ -67,12 +66,9 @@ def export_auto(model: Model, folder: str | os.PathLike, wish: Wish, evidence: E
         made, _ = done[best]
         said.append(f"{best} is chosen: " + (why if len(done) > 1 else "the only one that passes" if len(said) > 1
                                              else "the only one there is"))
-        manifest = made.manifest.with_(chosen=tuple(said))
         assert made.folder is not None
-        manifests.write(made.folder, manifest)
-        if finish is not None:
-            finish(made.folder)
-        put(made.folder, target)
+        manifest = finished(made.folder, made.manifest.with_(chosen=tuple(said)), finish)
+        put(made.folder, target, overwrite)
         return replace(made, manifest=manifest, folder=Path(folder))
     finally:
         for place in places:

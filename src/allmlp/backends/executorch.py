@@ -11,7 +11,7 @@ import numpy as np
 from allmlp.backends.exported import MAX_BATCH, ExportPredictor
 from allmlp.backends.manifest import Manifest, Precision
 from allmlp.backends.packages import need, quiet
-from allmlp.errors import BadCheckpoint
+from allmlp.errors import BadCheckpoint, BadSetting
 from allmlp.files import write_bytes_atomically
 
 if TYPE_CHECKING:
@@ -52,13 +52,29 @@ def _quantised(program: Any, calibration: np.ndarray) -> Any:
     return torch.export.export(flow.convert_pt2e(prepared), (example,), dynamic_shapes=({0: batch},))
 
 
+_OPENED: list[Path] = []  # in this process
+
+
+def _set_threads(bindings: Any, threads: int) -> None:
+    """The runtime has one pool of threads for a process, and a program keeps that which was there when it was opened:
+    it must not be replaced after the first one. Raises `BadSetting` where that would be needed."""
+    if threads == (now := bindings._threadpool_get_thread_count()):
+        return
+    if _OPENED:
+        raise BadSetting(f"{threads} threads: ExecuTorch has {now} in this process, since {_OPENED[0]} was opened, and "
+                         "cannot have others for a second program; open it in a process of its own, or with as many")
+    bindings._unsafe_reset_threadpool(threads)  # no safer way is offered, and this one is before any program
+
+
 def load(path: Path, manifest: Manifest, threads: int | None = None) -> ExportPredictor:
-    """A predictor from an exported program. Its runtime chooses the threads itself. Raises `MissingPackage` and
-    `BadCheckpoint`."""
+    """A predictor from an exported program. Raises `MissingPackage`, `BadCheckpoint`, and what `_set_threads` does."""
     with quiet():
-        (runtime,) = need("executorch.runtime")
+        runtime, bindings = need("executorch.runtime", "executorch.extension.pybindings.portable_lib")
     import torch
 
+    if threads:
+        _set_threads(bindings, threads)
+    _OPENED.append(path)
     try:
         program = runtime.Runtime.get().load_program(path, verification=runtime.Verification.InternalConsistency)
         method = program.load_method("forward")

@@ -20,12 +20,13 @@ from allmlp.backends.manifest import Manifest, Precision
 from allmlp.backends.native import check_choices
 from allmlp.backends.packages import need, version
 from allmlp.backends.verify import Evidence, verify
-from allmlp.errors import BadSetting, CannotWrite
+from allmlp.errors import BadCheckpoint, BadSetting, CannotWrite, printable
 from allmlp.models.model import Model
 from allmlp.quantize.calibrate import BEST, Choices
 from allmlp.quantize.layer_cost import LayerCost
 from allmlp.quantize.layers import all_layers, chosen
 
+SHOWN = 3  # names of files that are in the way
 COST_IMAGES = 32  # of the calibration images, for what int8 costs each layer
 
 
@@ -115,10 +116,8 @@ def export(model: Model, folder: str | os.PathLike, wish: Wish, evidence: Eviden
                                max_drop=wish.max_drop, fp32=fp32)
                 manifest = manifest.with_(verification=found, sensitivity=costs() if wish.sensitivity or tried else ())
                 if found.passed:
-                    manifests.write(made, manifest)
-                    if finish is not None:
-                        finish(made)
-                    put(made, target)
+                    manifest = finished(made, manifest, finish)
+                    put(made, target, overwrite)
                     return Exported(manifest, Path(folder), notes, tuple(tried))
                 tried.append((len(layers), found.failures))
             finally:
@@ -220,17 +219,40 @@ def _floats(model: Model, backend: Backend, calibration: np.ndarray | None, laye
 
 
 def check_place(target: Path, overwrite: bool) -> None:
-    """Raises `CannotWrite` where an export must not be put."""
+    """Raises `CannotWrite` where an export must not be put: over anything that no export wrote."""
     if not os.path.exists(target):
         return
     if not overwrite:
         raise CannotWrite(f"{target}: exists; choose another --output, or --overwrite to replace an export there")
     if not manifests.is_export(target):
         raise CannotWrite(f"{target}: no exported folder, so not replaced; choose another --output")
+    try:
+        foreign = manifests.unlisted(target, manifests.read(target))
+    except BadCheckpoint:
+        raise CannotWrite(f"{target}: its {manifests.NAME} is not that of an export, or damaged, so the folder is not "
+                          "replaced; remove it, or choose another --output") from None
+    if foreign:
+        names = ", ".join(printable(name, 80) for name in foreign[:SHOWN])
+        more = f" and {len(foreign) - SHOWN} more" if len(foreign) > SHOWN else ""
+        raise CannotWrite(f"{target}: holds {names}{more}, which no export wrote there, so the folder is not replaced; "
+                          "move that away, or choose another --output")
 
 
-def put(made: Path, target: Path) -> None:
-    """Rename, after what stood there is out of the way; where that fails, it stands there again."""
+def finished(made: Path, manifest: Manifest, finish: Callable[[Path], None] | None) -> Manifest:
+    """Write the manifest, and let `finish` write what else shall lie there; the manifest lists that too."""
+    manifests.write(made, manifest)
+    if finish is not None:
+        finish(made)
+        manifest = manifest.with_(beside=tuple(manifests.unlisted(made, manifest)))
+        manifests.write(made, manifest)
+    return manifest
+
+
+def put(made: Path, target: Path, overwrite: bool) -> None:
+    """Rename, after what stood there is out of the way; where that fails, it stands there again.
+
+    Raises `CannotWrite`, also where something has come there since `check_place` was asked first."""
+    check_place(target, overwrite)
     old = made.with_suffix(".old")
     try:
         if target.exists():

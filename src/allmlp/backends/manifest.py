@@ -94,6 +94,8 @@ class Manifest(Value):
     origin: dict[str, Any] = pydantic.Field(default_factory=dict)
     versions: dict[str, str] = pydantic.Field(default_factory=dict)
     files: dict[str, FileDigest] = pydantic.Field(default_factory=dict)
+    # What else the export wrote into the folder, and no runtime opens: a page. Not digested, but as much its own.
+    beside: tuple[str, ...] = pydantic.Field(default=(), exclude_if=lambda value: not value)
     verification: Verification | None = None
 
     @pydantic.model_validator(mode="before")
@@ -151,6 +153,15 @@ def digests(folder: Path) -> dict[str, FileDigest]:
     """Of every file in a folder and below, but the manifest, by its path with slashes."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / NAME)
     return {path.relative_to(folder).as_posix(): digest(path) for path in paths}
+
+
+def unlisted(folder: Path, manifest: Manifest) -> list[str]:
+    """What lies in a folder and below that its manifest does not list, by its path with slashes; links too."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        entries = [Path(place, name) for name in (*files, *folders)]
+        found += [path.relative_to(folder).as_posix() for path in entries if path.is_symlink() or not path.is_dir()]
+    return sorted({*found} - {NAME, *manifest.files, *manifest.beside})
 
 
 def check_files(folder: Path, manifest: Manifest, needed: Iterable[str]) -> None:

@@ -17,14 +17,14 @@ from typing import IO, Any, Self
 
 import numpy as np
 
-from allmlp.errors import AllMLPError, BadCheckpoint
+from allmlp.errors import AllMLPError, BadCheckpoint, CannotWrite
 
 
 class PredictorProcess:
     """`model`: what `load_predictor` takes. `about`: {"load_seconds", "torch": whether it has loaded PyTorch,
     "image_size": (height, width), "remark": what a person should know, "memory_bytes": the most it had by the
     last `logits`, where the system says; of the engine's file "precision", "multiply_adds", those "by_precision"}.
-    Raises `BadCheckpoint` with what the process said."""
+    Raises `BadCheckpoint` with what the process said, and `CannotWrite`."""
 
     def __init__(self, model: str | os.PathLike, threads: int | None = None):
         self.folder = tempfile.TemporaryDirectory()
@@ -44,7 +44,11 @@ class PredictorProcess:
     def logits(self, images: np.ndarray) -> np.ndarray:
         """uint8 `(N, H, W, 3)` to float32 `(N, K)`; the images stay there for `seconds`."""
         given, answered = (Path(self.folder.name, name) for name in ("images.npy", "logits.npy"))
-        np.save(given, images)
+        try:
+            np.save(given, images)
+        except OSError as error:
+            raise CannotWrite(f"{given}: {len(images)} images cannot be written there for the process that runs "
+                              f"{self.name}: {error.strerror or error}; free some space, or set TMPDIR") from None
         self.about |= self._ask({"images": str(given), "logits": str(answered)})
         return np.load(answered, allow_pickle=False)
 

@@ -21,12 +21,14 @@ from allmlp import bench
 from allmlp.backends import BACKENDS, find_backend, load_predictor, native
 from allmlp.backends import manifest as manifests
 from allmlp.backends.packages import version
-from allmlp.commands.bench_source import opened_data, opened_network
-from allmlp.commands.source import run_data
+from allmlp.commands.bench_source import opened_data, opened_network, size_of_export, size_of_logits
+from allmlp.commands.memory import check_batch
+from allmlp.commands.outputs import STDOUT, check_csv, check_figure
+from allmlp.commands.source import refuse_idle, run_data, run_folder_of
 from allmlp.data import open_data
 from allmlp.data.dataset import Data
 from allmlp.errors import AllMLPError, BadSetting
-from allmlp.files import check_target, write_text_atomically
+from allmlp.files import write_text_atomically
 from allmlp.preprocess import Preprocess, fit
 
 if TYPE_CHECKING:
@@ -40,11 +42,9 @@ def run(options: argparse.Namespace) -> int:
     names = list(dict.fromkeys(options.models))
     batches, threads = (list(dict.fromkeys(given)) for given in (options.batch, options.threads))
     wanted = wanted_backends(options.backend)
-    if options.figure and options.figure.endswith((".png", ".svg")):
-        raise BadSetting(f"--figure {options.figure}: give it without the ending; PNG and SVG are both written")
     check(options, names)
-    if options.csv and options.csv != "-":
-        check_target(options.csv)  # now, not after minutes of measuring
+    check_csv(options.csv, ",".join(bench.COLUMNS), options.json)  # now, not after minutes of measuring
+    check_figure(options.figure)
     data = opened_data(options) if options.data else None
     for note in data.notes if data else ():
         print(note, file=sys.stderr)
@@ -60,10 +60,10 @@ def run(options: argparse.Namespace) -> int:
               file=sys.stderr)
     if options.json:
         print(json.dumps(rows))
-    elif options.csv != "-":
+    elif options.csv != STDOUT:
         print("\n".join(lines(rows)))
     sys.stdout.flush()  # what took minutes is shown, whatever becomes of the files
-    if options.csv == "-":
+    if options.csv == STDOUT:
         sys.stdout.write(as_csv(rows))
     elif options.csv:
         write_text_atomically(options.csv, as_csv(rows))
@@ -78,17 +78,25 @@ def run(options: argparse.Namespace) -> int:
 
 def check(options: argparse.Namespace, names: Sequence[str]) -> None:
     """Raises `BadSetting` for options that could have no effect."""
-    exported = [name for name in names if manifests.is_export(name) or native.is_model_file(name)]
+    exported = [name for name in names if is_exported(name)]
     if exported and options.image_size:
         raise BadSetting(f"--image-size: {exported[0]} is exported, and runs at its own image size; leave it out")
     for flag, value in {"--backend": options.backend, "--precision": options.precision}.items():
         if value and len(exported) == len(names):
             raise BadSetting(f"{flag}: {exported[0]} is exported, and runs as it is; leave it out or give its "
                              "checkpoint")
-    given = {"--val-fraction": options.val_fraction is not None, "--split-seed": options.split_seed is not None,
-             "--skip-bad": options.skip_bad, "--data-dir": options.data_dir, "--download": options.download}
-    if not options.data and (idle := [flag for flag, value in given.items() if value]):
-        raise BadSetting(f"{idle[0]} says how DATA is opened; give --data too")
+    refuse_idle(options)
+
+
+def is_exported(name: str) -> bool:
+    return manifests.is_export(name) or native.is_model_file(name)
+
+
+def number_of_entries(name: str, wanted: Mapping[str, bool], options: argparse.Namespace) -> int:
+    """How many take part of one MODEL, at most."""
+    offered = {PYTORCH: ["fp32"], **{backend: [*BACKENDS[backend].limits] for backend in wanted if backend in BACKENDS}}
+    return 1 if is_exported(name) else len([precision for backend in wanted for precision in precisions(options)
+                                            if precision in offered[backend]])
 
 
 def precisions(options: argparse.Namespace) -> list[str]:
@@ -110,13 +118,18 @@ def wanted_backends(asked: Sequence[str] | None) -> dict[str, bool]:
 def entries_of(name: str, wanted: Mapping[str, bool], options: argparse.Namespace, data: Data | None,
                folder: Path) -> list[bench.Entry]:
     """What takes part of one MODEL. Raises what loading and exporting do, and `BadSetting` where nothing is left."""
-    if manifests.is_export(name) or native.is_model_file(name):
+    processes = len(set(options.threads)) * sum(number_of_entries(each, wanted, options) for each in options.models)
+    if is_exported(name):
+        check_batch(max(options.batch), *size_of_export(name), processes)
         return [with_accuracy(bench.Entry(name, name), data, options)]
     model, fresh = opened_network(name, options.image_size)
+    check_batch(max(options.batch), model.preprocess.image_size, size_of_logits(model), processes)
     if fresh:
         print(f"{name}: fresh weights, good for speed only; a run folder or published weights have accuracy",
               file=sys.stderr)
     own = None if fresh else data or (None if options.quick else run_data(name))
+    if own is None and not fresh and not options.quick and run_folder_of(name):
+        print(f"{name}: without top-1: its run.json or its data cannot be opened; give --data", file=sys.stderr)
     insist = data is not None  # on top-1: it was asked for
     from allmlp.inspection.flops import count_macs
 
@@ -203,7 +216,8 @@ def with_accuracy(entry: bench.Entry, data: Data | None, options: argparse.Names
 def images(size: tuple[int, int], count: int) -> np.ndarray:
     """The first digits, brought to size."""
     dataset, preprocess = open_data("digits").splits["test"], Preprocess(image_size=size)
-    return np.stack([fit(dataset.image(index % len(dataset)), preprocess) for index in range(count)])
+    fitted = np.stack([fit(dataset.image(index), preprocess) for index in range(min(count, len(dataset)))])
+    return fitted if count == len(fitted) else fitted[np.arange(count) % len(fitted)]
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -12,12 +12,12 @@ import torch
 from allmlp import checkpoint
 from allmlp.backends import find_backend
 from allmlp.backends.auto import export_auto
-from allmlp.backends.export import Exported, Wish, export
+from allmlp.backends.export import Exported, Wish, check_place, export
 from allmlp.backends.graph import check_exportable
 from allmlp.backends.manifest import Verification, digest
 from allmlp.backends.pytorch import PyTorchPredictor
 from allmlp.backends.verify import Evidence
-from allmlp.commands.source import open_source, run_data, run_folder_of, source_of
+from allmlp.commands.source import open_source, refuse_idle, run_data, run_folder_of, source_of
 from allmlp.data import open_data
 from allmlp.data.dataset import Data, ImageDataset
 from allmlp.errors import AllMLPError, BadData, BadSetting
@@ -33,6 +33,7 @@ CALIBRATION = 64  # that int8 has its ranges from
 def run(options: argparse.Namespace) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
+    refuse_idle(options)
     page = options.to == "browser"  # which runs the network by ONNX
     if options.runtime and not page:
         raise BadSetting(f"--runtime {options.runtime}: is of --to browser only; leave it out")
@@ -55,6 +56,8 @@ def run(options: argparse.Namespace) -> int:
     wish = Wish(backend, "int8" if auto and int8 else "fp32" if auto else options.precision, options.quantiser,
                 options.max_drop, options.threads, choices, options.sensitivity, tuple(options.float_layers or ()))
     wish.checked()
+    output = options.output or default_folder(options)
+    check_place(Path(output), options.overwrite)
     model = checkpoint.load_at(options.model, options.image_size)
     check_exportable(model, options.to, options.precision)  # before any image is read
     data, own = find_data(options)
@@ -75,8 +78,8 @@ def run(options: argparse.Namespace) -> int:
         examples = data.splits["test"] if own and data.name == "digits" else None
         complete(folder, model, name_of(options.model), origin.get("sha256"), examples, options.runtime)
 
-    done = (export_auto if auto else export)(model, options.output or default_folder(options), wish, seen, calibration,
-                                             origin, options.overwrite, add_page if page else None)
+    done = (export_auto if auto else export)(model, output, wish, seen, calibration, origin,
+                                             options.overwrite, add_page if page else None)
     for note in (*(data.notes if own else ()), *done.notes):
         print(note, file=sys.stderr)
     if options.json:

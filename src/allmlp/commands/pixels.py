@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,6 +64,10 @@ def predict_pixels(options: argparse.Namespace, predictor: Predictor, files: Seq
     for name in names:
         if lost := given & {(output / f"{name}{end}").resolve() for end in ENDS}:
             raise BadSetting(f"--output {output}: would write over {min(lost)}, one of the images; give another folder")
+        there = [path for end in ENDS if os.path.exists(path := output / f"{name}{end}")]
+        if len(there) == 1:
+            raise BadSetting(f"--output {output}: would write over {there[0]}, which is no earlier answer (those are "
+                             f"two files, {name}{ENDS[0]} and {name}{ENDS[1]}); give another folder")
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -4,10 +4,12 @@ import argparse
 import csv
 import io
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from allmlp.commands.outputs import STDOUT, check_csv
 from allmlp.errors import BadSetting, unknown_name
 from allmlp.files import write_text_atomically
 from allmlp.models.variants import VARIANTS
@@ -55,6 +57,7 @@ def beside_the_papers(options: argparse.Namespace) -> int:
     given = [name for name in ("target", *SAID) if getattr(options, name) is not None]
     if given:
         raise BadSetting(f"--check compares with the papers' tables and takes nothing else, not {given[0]!r} either")
+    check_csv(options.csv, ",".join(check.COLUMNS), options.json)
     rows = check.all_rows()
     if options.csv:
         text = io.StringIO()
@@ -62,7 +65,10 @@ def beside_the_papers(options: argparse.Namespace) -> int:
         writer.writerow([*check.COLUMNS, "command"])
         writer.writerows([row.table, row.row, row.unit, f"{row.published:g}", f"{row.predicted:.4g}",
                           f"{row.error_percent:.1f}", row.note, "allmlp plan --check"] for row in rows)
-        write_text_atomically(Path(options.csv), text.getvalue())
+        if options.csv == STDOUT:
+            sys.stdout.write(text.getvalue())
+        else:
+            write_text_atomically(Path(options.csv), text.getvalue())
     if options.json:
         print(json.dumps([{**row._asdict(), "error_percent": row.error_percent} for row in rows]))
     elif not options.csv:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from allmlp.backends import Predictor, load_predictor, task_of
+from allmlp.commands.outputs import STDOUT, check_csv
 from allmlp.commands.pixels import predict_pixels
 from allmlp.data.image import IMAGE_EXTENSIONS, open_image
 from allmlp.errors import BadData, BadSetting, printable
@@ -28,6 +29,7 @@ ANY_LENGTH = 10**9
 
 
 def run(options: argparse.Namespace) -> int:
+    check_csv(options.csv, "file,class_1,probability_1", options.json)
     if options.threads:
         torch.set_num_threads(options.threads)
     files = find_images(options.images)
@@ -54,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"skipped: {line}", file=sys.stderr)
     if options.csv:
         text = as_csv(rows)
-        if options.csv == "-":
+        if options.csv == STDOUT:
             sys.stdout.write(text)
         else:
             write_text_atomically(options.csv, text)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from allmlp.errors import BadSetting
+from allmlp.files import begins_with
 from allmlp.report.compare_page import splits_of, write_comparison, written
 from allmlp.report.compare_runs import Group, Run, differences, grouped, mean_and_spread, read_run
 
@@ -21,6 +22,8 @@ def run(options: argparse.Namespace) -> int:
         raise BadSetting(f"--output {options.output}: is a folder; give the name of an HTML file")
     if output.exists() and not options.overwrite:
         raise BadSetting(f"--output {options.output}: exists; say --overwrite, or choose another name")
+    if output.exists() and not begins_with(output, b"<!DOCTYPE html>"):
+        raise BadSetting(f"--output {options.output}: exists, and is no page, so not replaced; choose another name")
     folders = list(dict.fromkeys(options.runs))
     groups = grouped([read_run(folder) for folder in folders])
     write_comparison(groups, output)

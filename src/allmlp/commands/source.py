@@ -72,6 +72,14 @@ def open_source(
     return replace(data, notes=(*data.notes, *idle))
 
 
+def refuse_idle(options: argparse.Namespace) -> None:
+    """Raises `BadSetting` for options that say how DATA is opened, without one: that of a run is opened as it was."""
+    given = {"--val-fraction": options.val_fraction is not None, "--split-seed": options.split_seed is not None,
+             "--skip-bad": options.skip_bad, "--data-dir": options.data_dir, "--download": options.download}
+    if not options.data and (idle := [flag for flag, value in given.items() if value]):
+        raise BadSetting(f"{idle[0]} says how DATA is opened; give --data too")
+
+
 def refuse_masks(data: Data, what: str) -> None:
     """Raises `BadSetting` for data with a mask for each image, for `what` knows labels of whole images only."""
     if data.task == "segmentation":

@@ -28,6 +28,7 @@ from allmlp.recipe import Recipe
 PACKAGES = ("allmlp", "torch", "torchvision", "timm", "numpy", "pillow", "safetensors", "scikit-learn")
 RUN_FILES = ("recipe.json", "run.json", "split.json", "metrics.jsonl", "summary.csv", "results.json", "batch.png",
              "report.html", "state.safetensors", "best.safetensors", "last.safetensors", "events.out.tfevents.*")
+BEFORE = ("run.json", "split.json")  # written before recipe.json, which marks a begun run
 SUMMARY_COLUMNS = ("epoch", "train_loss", "eval_loss", "eval_top1", "eval_top5", "lr")
 
 
@@ -51,10 +52,15 @@ def prepare(output: Path, recipe: Recipe, resume: bool, overwrite: bool) -> None
                          "choose another --output, or say --overwrite")
     if output.exists() and not output.is_dir():
         raise BadSetting(f"{output}: is a file; --output takes a folder")
-    if has_run:
-        for pattern in reversed(RUN_FILES):  # recipe.json last: without it nobody would know of a state left behind
-            for path in output.glob(pattern):
-                path.unlink()
+    if not has_run:
+        foreign = [path.name for pattern in RUN_FILES if pattern not in BEFORE for path in output.glob(pattern)]
+        if foreign:
+            raise BadSetting(f"{output}: holds {foreign[0]} and no run (no recipe.json), which is not written over; "
+                             "move it away, or choose another --output")
+        return
+    for pattern in reversed(RUN_FILES):  # recipe.json last: without it nobody would know of a state left behind
+        for path in output.glob(pattern):
+            path.unlink()
 
 
 def write_start(output: Path, recipe: Recipe, data: Data, settings: dict[str, Any]) -> dict[str, Any]:
