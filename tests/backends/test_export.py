@@ -19,7 +19,8 @@ from allmlp.errors import BadCheckpoint, BadData, BadSetting, CannotWrite, Unkno
 from allmlp.models.blocks import MixerConfig
 from allmlp.models.config import ModelConfig
 from allmlp.models.model import Model
-from allmlp.quantize.calibrate import Choices, calibrate
+from allmlp.quantize.calibrate import calibrate
+from allmlp.quantize.choices import Choices
 from allmlp.testing import randomise
 from allmlp.web.page import complete
 

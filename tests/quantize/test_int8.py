@@ -14,7 +14,8 @@ from allmlp.models.fold import fold
 from allmlp.models.model import Model
 from allmlp.preprocess import to_network_input
 from allmlp.quantize import reference
-from allmlp.quantize.calibrate import BEST, Choices, calibrate
+from allmlp.quantize.calibrate import calibrate
+from allmlp.quantize.choices import BEST, Choices
 from allmlp.quantize.int8 import MIDDLE, fitted, linear, migrate, operand, quantise_weight
 from allmlp.quantize.network import quantise
 from allmlp.quantize.parts import Linear, Norm

@@ -22,7 +22,7 @@ from allmlp.backends.packages import need, version
 from allmlp.backends.verify import Evidence, verify
 from allmlp.errors import BadSetting, CannotWrite
 from allmlp.models.model import Model
-from allmlp.quantize.calibrate import BEST, Choices
+from allmlp.quantize.choices import BEST, Choices
 from allmlp.quantize.layer_cost import LayerCost
 from allmlp.quantize.layers import all_layers, chosen
 

@@ -30,7 +30,8 @@ import numpy as np
 
 from allmlp.quantize import exact as floats
 from allmlp.quantize.arithmetic import Int8Linear, apply, approximate_sums, normalise, to_byte
-from allmlp.quantize.calibrate import BEST, BlockRanges, Choices
+from allmlp.quantize.calibrate import BlockRanges
+from allmlp.quantize.choices import BEST, Choices
 from allmlp.quantize.exact import activate, turned
 from allmlp.quantize.exact import linear as exact_linear
 from allmlp.quantize.parts import BlockParts, GMLPParts, Linear, MixerParts, Norm, ResMLPParts

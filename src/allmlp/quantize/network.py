@@ -8,7 +8,8 @@ import numpy as np
 from allmlp.models.model import Model
 from allmlp.quantize import dynamic, layers
 from allmlp.quantize.arithmetic import Int8Linear, apply, approximate_sums
-from allmlp.quantize.calibrate import BEST, Choices, calibrate
+from allmlp.quantize.calibrate import calibrate
+from allmlp.quantize.choices import BEST, Choices
 from allmlp.quantize.dynamic import DynamicBlock
 from allmlp.quantize.exact import linear as exact_linear
 from allmlp.quantize.int8 import Int8Block, Sample, fitted, linear, quantise_for
