@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from allmlp.backends import manifest as manifests
-from allmlp.errors import BadCheckpoint, BadSetting, unknown_name
+from allmlp.errors import BadCheckpoint, BadSetting, printable, unknown_name
 from allmlp.files import ENGINE_SUFFIX
 from allmlp.preprocess import Preprocess
 
@@ -121,8 +121,8 @@ def load_export(
     network cannot be asked for, and `MissingPackage`."""
     manifest = manifests.read(folder)
     if manifest.backend not in BACKENDS:
-        raise BadCheckpoint(f"{folder}: exported for {manifest.backend!r}; this version of allmlp runs "
-                            f"{', '.join(BACKENDS)}")
+        raise BadCheckpoint(f"{os.fspath(folder)}: exported for {printable(repr(manifest.backend), 60)}; this version "
+                            f"of allmlp runs {', '.join(BACKENDS)}; export the network again")
     if device not in ("auto", "cpu"):
         raise BadSetting(f"device {device!r}: {os.fspath(folder)} was exported for {manifest.backend}, which runs on "
                          "the CPU here; accepted: auto, cpu")
@@ -130,6 +130,12 @@ def load_export(
         raise BadSetting(f"image_size {image_size}: {os.fspath(folder)} was exported for images of "
                          f"{manifest.preprocess.image_size}; export the network again with --image-size")
     backend = BACKENDS[manifest.backend]
+    if manifest.precision not in backend.limits or manifest.quantiser not in (None, *backend.quantisers):
+        its = manifest.precision + (f" by {printable(repr(manifest.quantiser), 60)}" if manifest.quantiser else "")
+        raise BadCheckpoint(f"{os.fspath(folder)}: exported for {manifest.backend} in {its}, which it does not have; "
+                            f"it has {', '.join(backend.limits)}"
+                            + (f" (int8 by {', '.join(backend.quantisers)})" if backend.quantisers else "")
+                            + "; export the network again")
     manifests.check_files(Path(folder), manifest, backend.reads or (backend.file,))
     return backend.load_module().load(Path(folder) / backend.file, manifest=manifest, threads=threads)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from allmlp.models.model import Model
-    from allmlp.quantize.calibrate import Choices
+    from allmlp.quantize.choices import Choices
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 
@@ -44,7 +44,7 @@ def export(
     Raises `BadSetting` for a network that the engine can't run, by name, and `CannotWrite`.
     """
     from allmlp.backends.native_file import check_limits, write
-    from allmlp.quantize.calibrate import BEST
+    from allmlp.quantize.choices import BEST
     from allmlp.quantize.int8 import Int8Block
     from allmlp.quantize.network import quantise
     from allmlp.quantize.parts import take_apart
@@ -112,8 +112,8 @@ class NativePredictor:
         except (KeyError, TypeError, RecursionError, BadSetting):
             good = False
         if not good:
-            raise BadCheckpoint(f"{path}: what the file says about itself doesn't fit the network in it; export it "
-                                "again")
+            raise BadCheckpoint(f"{path}: what the file says about itself doesn't fit the network in it; export the "
+                                "network again")
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """uint8 `(N, H, W, 3)` to float32 logits `(N, K)`. Raises `BadData`, `BadSetting` for threads not to be had."""
@@ -136,8 +136,9 @@ def load(path: str | os.PathLike, threads: int | None = None, level: str = "auto
     package = engine()
     try:
         predictor = NativePredictor(package.Model(path, threads, level), os.fspath(path))
-        if manifest is not None and (predictor.preprocess, predictor.classes, predictor.model.num_classes) != (
-                manifest.preprocess, manifest.classes, manifest.num_classes):
+        its = (predictor.preprocess, predictor.classes, predictor.output, predictor.model.num_classes)
+        if manifest is not None and ((*its, None) != (manifest.preprocess, manifest.classes, manifest.output,
+                                                      manifest.num_classes, manifest.other_sizes)):
             raise BadCheckpoint(f"{path}: not the network that its manifest describes; export the network again")
         return predictor
     except package.BadModel as error:
@@ -145,7 +146,8 @@ def load(path: str | os.PathLike, threads: int | None = None, level: str = "auto
     except ValueError as error:
         raise BadSetting(str(error)) from None
     except MemoryError:
-        raise BadCheckpoint(f"{os.fspath(path)}: needs more memory than there is") from None
+        raise BadCheckpoint(f"{os.fspath(path)}: needs more memory than there is; use a machine that has more, or "
+                            "a smaller network") from None
 
 
 def load_as_asked(
