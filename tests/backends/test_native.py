@@ -257,7 +257,7 @@ def test_a_description_that_does_not_fit_the_network_is_refused(tmp_path: Path):
         with pytest.raises(BadCheckpoint, match="doesn't fit"):
             native.load(tmp_path / "m")
     write(content.replace(b'"output"', b'"output '))
-    with pytest.raises(BadCheckpoint, match="m: the description of the model is damaged; export it again"):
+    with pytest.raises(BadCheckpoint, match="m: the description of the model is damaged; export the network again"):
         native.load(tmp_path / "m")
 
 

@@ -108,7 +108,7 @@ class NativePredictor:
             good &= self.classes is None or (len(self.classes) == model.num_classes
                                              and all(isinstance(name, str) for name in self.classes))
         except engine().BadModel as error:
-            raise BadCheckpoint(f"{path}: {error}; export it again") from None
+            raise BadCheckpoint(str(error)) from None
         except (KeyError, TypeError, RecursionError, BadSetting):
             good = False
         if not good:
