@@ -105,6 +105,7 @@ class NativePredictor:
             self.classes: tuple[str, ...] | None = None if classes is None else tuple(classes)
             self.output: Literal["softmax", "sigmoid"] = about["output"]
             good = self.preprocess.image_size == model.image_size and self.output in ("softmax", "sigmoid")
+            good &= self.preprocess.model_fields_set == Preprocess.model_fields.keys()  # a default would be a guess
             good &= self.classes is None or (len(self.classes) == model.num_classes
                                              and all(isinstance(name, str) for name in self.classes))
         except engine().BadModel as error:
