@@ -191,7 +191,13 @@ def _costs(model: Model, calibration: np.ndarray | None, wish: Wish) -> tuple[La
     from allmlp.quantize.sensitivity import sensitivity
 
     assert calibration is not None
-    return sensitivity(quantise(model, calibration, wish.choices or BEST), calibration[:COST_IMAGES])
+    return sensitivity(quantise(model, calibration, wish.choices or BEST), _cost_images(model, calibration))
+
+
+def _cost_images(model: Model, calibration: np.ndarray) -> np.ndarray:
+    from allmlp.quantize.calibrate import images_at_once
+
+    return calibration[: images_at_once(model.config, COST_IMAGES)]
 
 
 def _attempts(asked: tuple[str, ...], costs: Callable[[], tuple[LayerCost, ...]]) -> Iterator[tuple[str, ...]]:
@@ -215,7 +221,7 @@ def _floats(model: Model, backend: Backend, calibration: np.ndarray | None, laye
     from allmlp.quantize.sensitivity import precise_in_bf16
 
     assert calibration is not None
-    precise = precise_in_bf16(take_apart(model), calibration[:COST_IMAGES], layers)
+    precise = precise_in_bf16(take_apart(model), _cost_images(model, calibration), layers)
     return {layer: "bf16" if layer in precise else "fp32" for layer in layers}
 
 
