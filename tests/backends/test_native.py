@@ -15,6 +15,7 @@ from PIL import Image
 from allmlp import load_predictor
 from allmlp.backends import manifest as manifests
 from allmlp.backends import native, native_file
+from allmlp.backends.graph import check_exportable
 from allmlp.backends.manifest import Manifest
 from allmlp.backends.native_file import CHECKSUM, to_bf16
 from allmlp.backends.pytorch import PyTorchPredictor
@@ -263,6 +264,18 @@ def test_a_description_that_does_not_fit_the_network_is_refused(tmp_path: Path):
     write(content.replace(b'"output"', b'"output '))
     with pytest.raises(BadCheckpoint, match="m: the description of the model is damaged; export the network again"):
         native.load(tmp_path / "m")
+
+
+def test_class_names_that_no_description_can_hold_are_refused_before_the_work(tmp_path: Path,
+                                                                            monkeypatch: pytest.MonkeyPatch):
+    model = network("mixer")
+    monkeypatch.setattr(native_file, "MOST_ABOUT", 300)
+    with pytest.raises(BadSetting, match=r"class names: .* at most 300 bytes, and .* takes \d{3}; give .* shorter"):
+        native.export(model, tmp_path / "m")
+    monkeypatch.setattr(manifests, "MAX_BYTES", (1 << 20) + 50)
+    with pytest.raises(BadSetting, match=r"class names: they take \d{3} bytes .*; give the classes shorter names"):
+        check_exportable(model, "native", "fp32")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_manifest_that_says_otherwise_than_the_engines_file_is_refused(tmp_path: Path):

@@ -10,14 +10,15 @@ checked by name and value, and what it lists must lie in the folder itself and h
 """
 
 import hashlib
+import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
 
-from allmlp.errors import AllMLPError, BadCheckpoint, printable
+from allmlp.errors import AllMLPError, BadCheckpoint, BadSetting, printable
 from allmlp.files import EXPORT_MANIFEST as NAME
 from allmlp.files import open_regular, refuse_link_out, write_text_atomically
 from allmlp.preprocess import OtherSizes, Preprocess
@@ -137,6 +138,14 @@ class Manifest(Value):
                 raise ValueError(f"float_layers: {printable(repr(layer), 60)} in {precision}; a layer is stem, "
                                  "blocks.N, blocks.N.tokens or blocks.N.channels, in fp32 or bf16")
         return self
+
+
+def check_classes(classes: Sequence[str] | None) -> None:
+    """Raises `BadSetting` for names of classes that would make a manifest larger than one may be."""
+    length = len(json.dumps(classes, indent=1, ensure_ascii=False).encode(errors="surrogatepass"))
+    if length > MAX_BYTES - (1 << 20):  # left for all else that a manifest says
+        raise BadSetting(f"class names: they take {length:,} bytes of an export's manifest, which has at most "
+                         f"{MAX_BYTES:,}; give the classes shorter names")
 
 
 def is_export(path: str | os.PathLike) -> bool:

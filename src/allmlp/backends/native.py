@@ -43,7 +43,7 @@ def export(
     leaves in bf16 or fp32, by name as in `quantize.layers`.
     Raises `BadSetting` for a network that the engine can't run, by name, and `CannotWrite`.
     """
-    from allmlp.backends.native_file import check_limits, write
+    from allmlp.backends.native_file import check_limits, described, write
     from allmlp.quantize.choices import BEST
     from allmlp.quantize.int8 import Int8Block
     from allmlp.quantize.network import quantise
@@ -55,18 +55,19 @@ def export(
         if calibration is None:
             raise BadSetting("precision 'int8' needs images of the training set to find its ranges; give calibration=")
         check_choices(choices or BEST)
-    parts = take_apart(model)
-    check_limits(parts, precision, float_layers)  # before calibration, which for such sizes can take all memory
-    int8 = None
-    if precision == "int8":
-        assert calibration is not None
-        int8 = quantise(model, calibration, choices or BEST, frozenset(float_layers or {}))
     about = {
         "allmlp": allmlp.__version__,
         "preprocess": json.loads(model.preprocess.to_json()),
         "classes": None if model.classes is None else list(model.classes),
         "output": model.output,
     }
+    described(about)  # like the next, before the work
+    parts = take_apart(model)
+    check_limits(parts, precision, float_layers)
+    int8 = None
+    if precision == "int8":
+        assert calibration is not None
+        int8 = quantise(model, calibration, choices or BEST, frozenset(float_layers or {}))
     if int8 is None:
         write(path, parts, precision, about)
     else:
