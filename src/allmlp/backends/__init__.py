@@ -41,7 +41,8 @@ class Backend:
     `path` is `file` in the exported folder; `reads`: the files that the runtime opens there, where that is not `file`
     alone. `limits`: the precisions it has, each with the largest rms error of logits,
     over their standard deviation, that `export` lets pass. `quantisers`: who can choose the scales of int8, the first
-    by default; our own can leave layers in float. `packages`: what running it takes.
+    by default; our own can leave layers in float. `packages`: what running it takes; `writing`: what writing it takes
+    besides, and `quantising`, in int8.
     """
 
     module: str
@@ -50,6 +51,8 @@ class Backend:
     quantisers: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
+    writing: tuple[str, ...] = ()
+    quantising: tuple[str, ...] = ()
 
     def load_module(self) -> Any:
         return importlib.import_module(f"allmlp.backends.{self.module}")
@@ -62,10 +65,12 @@ TIMM = {"fp32": 5e-3}  # has one flavour of GELU
 
 BACKENDS: dict[str, Backend] = {
     "native": Backend("native", f"model{ENGINE_SUFFIX}", FP32 | BF16 | INT8, ("ours",), ("allmlp_native",)),
-    "onnx": Backend("onnx", "model.onnx", FP32 | INT8, ("ours", "ort"), ("onnxruntime",)),
+    "onnx": Backend("onnx", "model.onnx", FP32 | INT8, ("ours", "ort"), ("onnxruntime",),
+                    writing=("onnx", "onnxscript")),
     "openvino": Backend("openvino", "model.xml", FP32 | BF16 | INT8, ("nncf",), ("openvino",),
-                        ("model.xml", "model.bin")),
-    "executorch": Backend("executorch", "model.pte", XNNPACK | INT8, ("xnnpack",), ("executorch", "torch")),
+                        ("model.xml", "model.bin"), quantising=("nncf",)),
+    "executorch": Backend("executorch", "model.pte", XNNPACK | INT8, ("xnnpack",), ("executorch", "torch"),
+                          quantising=("torchao",)),
     "pt2": Backend("pt2", "model.pt2", FP32 | BF16, (), ("torch",)),
     "timm": Backend("timm", "timm", TIMM | BF16, (), ("timm", "torch"),
                     ("timm/config.json", "timm/model.safetensors")),

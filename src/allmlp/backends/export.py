@@ -18,7 +18,7 @@ from allmlp.backends import BACKENDS, Backend, find_backend
 from allmlp.backends import manifest as manifests
 from allmlp.backends.manifest import Manifest, Precision
 from allmlp.backends.native import check_choices
-from allmlp.backends.packages import need, version
+from allmlp.backends.packages import need, need_installed, version
 from allmlp.backends.verify import Evidence, verify
 from allmlp.errors import BadSetting, CannotWrite
 from allmlp.models.model import Model
@@ -46,7 +46,7 @@ class Wish:
     float_layers: tuple[str, ...] = ()
 
     def checked(self) -> tuple[Backend, str | None]:
-        """The backend and who quantises. Raises `BadSetting`, and `MissingPackage` for what running it needs."""
+        """The backend and who quantises. Raises `BadSetting`, and `MissingPackage`, before any work."""
         backend = find_backend(self.backend)
         if self.precision not in backend.limits:
             able = [name for name, other in BACKENDS.items() if self.precision in other.limits]
@@ -64,6 +64,7 @@ class Wish:
                              f"not {self.backend} {quantiser or self.precision}; use --to native or onnx, --precision "
                              "int8")
         need(*backend.packages)
+        need_installed(*backend.writing, *(backend.quantising if self.precision == "int8" else ()))
         return backend, quantiser
 
 
