@@ -36,7 +36,8 @@ import numpy as np
 from allmlp.backends.native import MAGIC
 from allmlp.backends.native_file import BLOCK, CHECKSUM, ENTRY, HEADER, write
 from allmlp.quantize.calibrate import BlockRanges
-from allmlp.quantize.int8 import quantise_block
+from allmlp.quantize.choices import BEST
+from allmlp.quantize.int8 import quantise_for
 from allmlp.quantize.parts import GMLPParts, Linear, MixerParts, Norm, Parts, ResMLPParts
 
 SIZE, PATCH, TOKENS = (8, 12), (4, 4), 6
@@ -73,9 +74,9 @@ def parts(families: tuple[str, ...] = ("mixer", "resmlp", "gmlp"), width: int = 
 def good_file(precision: str, families: tuple[str, ...] = ("mixer", "resmlp", "gmlp"), **sizes: int) -> bytes:
     network, int8 = parts(families, **sizes), None
     if precision == "int8":
-        int8 = tuple(quantise_block(block, BlockRanges(
+        int8 = tuple(quantise_for(block, BlockRanges(
             np.full(len(block.gate.bias) if isinstance(block, GMLPParts) else network.width, 4.0), (-5.0, 5.0),
-            np.full(network.width, 4.0), (-5.0, 5.0))) for block in network.blocks)  # fmt: skip
+            np.full(network.width, 4.0), (-5.0, 5.0)), BEST, None)[0] for block in network.blocks)  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder) / "m", network, precision, {"a": 1}, int8)  # type: ignore[arg-type]
         return (Path(folder) / "m").read_bytes()

@@ -19,7 +19,8 @@ import pytest
 from allmlp.backends.manifest import Precision
 from allmlp.backends.native_file import BLOCK, CHECKSUM, ENTRY, HEADER, write
 from allmlp.quantize.calibrate import BlockRanges
-from allmlp.quantize.int8 import quantise_block
+from allmlp.quantize.choices import BEST
+from allmlp.quantize.int8 import quantise_for
 from allmlp.quantize.parts import GMLPParts, Linear, MixerParts, Norm, Parts, ResMLPParts
 
 allmlp_native = pytest.importorskip("allmlp_native", reason="the engine is not built: make native")
@@ -64,7 +65,8 @@ def made(precision: str, path: Path) -> bytes:
     if precision in ("int8", "mixed"):
         widths = (20, 20, 24)  # of what token mixing sees
         ranges = [BlockRanges(np.full(n, 4.0), (-5.0, 5.0), np.full(20, 4.0), (-5.0, 5.0)) for n in widths]
-        int8 = tuple(quantise_block(block, of_block) for block, of_block in zip(network.blocks, ranges, strict=True))
+        int8 = tuple(quantise_for(block, of_block, BEST, None)[0]
+                     for block, of_block in zip(network.blocks, ranges, strict=True))
     floats: dict[str, Precision] = {"blocks.0.channels": "bf16", "blocks.1.tokens": "fp32", "blocks.2": "bf16"}
     if precision == "mixed":
         write(path, network, "int8", {"a": 1}, int8, float_layers=floats)
