@@ -13,7 +13,7 @@ from allmlp.backends.auto import choose, export_auto
 from allmlp.backends.export import Exported, Wish, export, put
 from allmlp.backends.process import PredictorProcess
 from allmlp.backends.pytorch import PyTorchPredictor
-from allmlp.backends.verify import Evidence
+from allmlp.backends.verify import Evidence, others_percent
 from allmlp.commands.launch import launch
 from allmlp.errors import BadCheckpoint, BadData, BadSetting, CannotWrite, UnknownName
 from allmlp.models.blocks import MixerConfig
@@ -233,3 +233,10 @@ def test_an_export_that_cannot_be_finished_leaves_the_earlier_one(tmp_path: Path
     with pytest.raises(CannotWrite, match="the page cannot be written: File exists; free some space"):
         exported(network(), tmp_path / "page", Wish("onnx", threads=1), overwrite=True, finish=finish)
     assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["page", "page/manifest.json"]
+
+
+def test_what_others_had_of_the_processors_is_what_is_busy_and_not_ours():
+    assert others_percent(busy=3.0, own=2.0, elapsed=2.0, processors=2) == 25
+    assert others_percent(busy=1.9, own=2.0, elapsed=2.0, processors=2) == 0  # clocks differ
+    assert others_percent(busy=9.0, own=0.0, elapsed=2.0, processors=2) == 100
+    assert others_percent(busy=0.05, own=0.0, elapsed=0.02, processors=2) is None

@@ -69,6 +69,7 @@ class Verification(Value):
     threads: Count | None
     load_seconds: Some
     without_torch: bool
+    others_percent: Share | None = None  # of the processors, that other processes had while latencies were measured
     remark: str | None = None  # what a person should know of how that machine ran it
     failures: tuple[str, ...] = ()
 
