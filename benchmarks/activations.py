@@ -32,7 +32,7 @@ from allmlp.backends.pytorch import PyTorchPredictor
 from allmlp.commands.export import pictures
 from allmlp.data import open_data
 from allmlp.models.model import Model
-from allmlp.quantize.calibrate import Choices
+from allmlp.quantize.choices import Choices
 from allmlp.train.run_folder import machine
 from rows import read, write
 from turns import ratio, seconds_of, start, wait_for_turns

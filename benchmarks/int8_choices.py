@@ -5,7 +5,7 @@
     python benchmarks/int8_choices.py --table [--csv FILE]
 
 The networks are those that accuracy_price.py trains (and keeps in DIR), as trained and with outliers planted. Each
-choice of `allmlp.quantize.calibrate.Choices` (`--headroom`: those that differ from the default in that alone) is fitted
+choice of `allmlp.quantize.choices.Choices` (`--headroom`: those that differ from the default in that alone) is fitted
 to the same 64 training images as everywhere; the error of its logits, by the engine, is taken over *other* training
 images: all of them, of digit-scenes every fourth. The networks were trained on these, since the sets have no validation
 part; int8 was not fitted to them, and the test images are not looked at.
@@ -36,7 +36,7 @@ from allmlp.commands.export import pictures, spread
 from allmlp.data import open_data
 from allmlp.data.dataset import Subset
 from allmlp.models.model import Model
-from allmlp.quantize.calibrate import BEST, Calibration, Choices
+from allmlp.quantize.choices import BEST, Calibration, Choices
 from allmlp.train.run_folder import machine
 from rows import read, write
 

@@ -153,7 +153,7 @@ def xnnpack(asked: Asked) -> Predict:
     from allmlp.backends.manifest import Manifest
 
     model = asked.model
-    manifest = Manifest(backend="executorch", precision="int8", preprocess=model.preprocess,
+    manifest = Manifest(backend="executorch", precision="int8", quantiser="xnnpack", preprocess=model.preprocess,
                         num_classes=model.num_classes)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.pte")

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from allmlp.backends.process import busy_seconds
+
 HERE = Path(__file__).parent
 PROGRAM = HERE / "contenders.py"
 
@@ -113,14 +115,6 @@ def environment(threads: int | None = None) -> dict[str, str]:
     paths = [str(HERE.parent), str(Path(allmlp.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
     limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)) if threads else {}
     return {**os.environ, **limits, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-
-
-def busy_seconds() -> float | None:
-    """Processor seconds that all processes of the machine took so far, and those that its host kept from it."""
-    with contextlib.suppress(OSError):
-        user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
-        return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
-    return None
 
 
 def last_line(log: Any) -> str:

@@ -24,18 +24,26 @@ namespace {
 
 using Images = nb::ndarray<const uint8_t, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
 
+std::unique_ptr<Network> opened(Source& source, const std::string& level, int threads) {
+  try {
+    return std::make_unique<Network>(source, level, threads);
+  } catch (const BadModel& refusal) {
+    throw BadModel(std::string(refusal.what()) + kCopyAgain);
+  }
+}
+
 // The path as the system has it: bytes, which need be no text.
 std::unique_ptr<Network> from_file(nb::bytes path, const std::string& level, int threads) {
   const std::string name(path.c_str(), path.size());
   nb::gil_scoped_release release;
   FileSource source(name);
-  return std::make_unique<Network>(source, level, threads);
+  return opened(source, level, threads);
 }
 
 std::unique_ptr<Network> from_bytes(nb::bytes data, const std::string& level, int threads) {
   MemorySource source(data.c_str(), data.size());
   nb::gil_scoped_release release;  // the bytes are the caller's, and do not change
-  return std::make_unique<Network>(source, level, threads);
+  return opened(source, level, threads);
 }
 
 FloatArray run(Network& network, Images images) {
@@ -96,6 +104,8 @@ nb::list kernels() {
 NB_MODULE(_engine, m) {
   using namespace allmlp;
   m.doc() = "The engine of allmlp, compiled.";
+  m.attr("magic") = nb::bytes(kMagic, sizeof kMagic);
+  m.attr("copy_again") = kCopyAgain;
   nb::exception<BadModel>(m, "BadModel", PyExc_ValueError);
   nb::exception<TooManyThreads>(m, "TooManyThreads", PyExc_ValueError);
   nb::class_<Network>(m, "Network")

@@ -30,7 +30,7 @@ void check_header(const Header& h, uint64_t size) {
   check(std::memcmp(h.magic, kMagic, sizeof kMagic) == 0, "not a model of this engine");
   if (h.version != kVersion)
     throw BadModel("is of version " + std::to_string(h.version) + "; this engine reads version " +
-                   std::to_string(kVersion) + kCopyAgain);
+                   std::to_string(kVersion));
   check(h.precision <= 2, "unknown precision");
   for (uint32_t side : {h.image_height, h.image_width, h.patch_height, h.patch_width})
     check_size(side, 1 << 14, "image or patch size");
@@ -88,7 +88,7 @@ TensorEntry Reader::next(uint64_t bytes) {
   if (entry.bytes != bytes)
     throw BadModel("damaged: tensor " + std::to_string(position_ - 1) + " has " + std::to_string(entry.bytes) +
                    " bytes, not " + std::to_string(bytes));
-  if (entry.offset > source_.size() || bytes > source_.size() - entry.offset) throw BadModel(std::string("truncated") + kCopyAgain);
+  if (entry.offset > source_.size() || bytes > source_.size() - entry.offset) throw BadModel("truncated");
   // Else a small file could say the same bytes many times, and take any amount of memory.
   check((read_ += bytes) <= source_.size(), "tensors overlap");
   return entry;
@@ -162,7 +162,7 @@ void Reader::finish() {
   check(position_ == entries_.size(), "tensors that belong to nothing");
   read_rest();
   if (source_.checksum() != kWhole)
-    throw BadModel(std::string("damaged: what it holds does not have the checksum it was written with") + kCopyAgain);
+    throw BadModel("damaged: what it holds does not have the checksum it was written with");
 }
 
 // What was not read: between the tensors, and the checksum behind the last one.

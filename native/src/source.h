@@ -16,6 +16,7 @@
 
 namespace allmlp {
 
+// What can be done about a file that is refused: module.cpp says it behind every BadModel of what is in one.
 constexpr char kCopyAgain[] = "; export the network again, or get another copy of the file";
 
 struct BadModel : std::runtime_error {
@@ -31,7 +32,7 @@ class Source {
   void read(uint64_t offset, void* to, uint64_t bytes) {
     if (offset > size() || bytes > size() - offset)
       throw BadModel("truncated: " + std::to_string(bytes) + " bytes wanted at " + std::to_string(offset) + " of " +
-                     std::to_string(size()) + kCopyAgain);
+                     std::to_string(size()));
     if (!bytes) return;
     copy(offset, to, bytes);
     parts_.fetch_xor(crc32_part(to, bytes, size() - offset - bytes), std::memory_order_relaxed);
@@ -63,10 +64,13 @@ class FileSource final : public Source {
   // O_NONBLOCK: a pipe without a writer would be waited for; it changes nothing about files.
   explicit FileSource(const std::string& path) : file_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
     struct stat about;
-    if (file_ < 0) throw BadModel("cannot be opened");
+    const std::string give = "; give a file that `allmlp export --to native` wrote";
+    if (file_ < 0) throw BadModel(std::string("cannot be opened: ") + std::strerror(errno) + give);
     if (fstat(file_, &about) != 0 || !S_ISREG(about.st_mode)) {
+      const bool folder = S_ISDIR(about.st_mode);
       ::close(file_);
-      throw BadModel("cannot be read: no file");
+      throw BadModel((folder ? "a folder, no file" : "a pipe or a device, no file") + give +
+                     (folder ? "; in an exported folder that is model.allmlp" : ""));
     }
     size_ = static_cast<uint64_t>(about.st_size);
   }

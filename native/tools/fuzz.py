@@ -10,8 +10,9 @@ asks for, until it reads on to the end and runs a network of a shape that nobody
 what they have become, since it is not what would keep out a file that was made to harm.
 Every trial is its own random sequence.
 
-Fails where a refusal has several lines or is no ValueError, a trial takes more than `--limit` seconds of work, or
-memory grows beyond reason. It finds most in an engine that checks every access: see native-sanitize in the Makefile.
+Fails where a refusal has several lines, is no ValueError or does not say what to do, a trial takes more than `--limit`
+seconds of work, or memory grows beyond reason. It finds most in an engine that checks every access: see
+native-sanitize in the Makefile.
 """
 
 import argparse
@@ -32,9 +33,11 @@ from pathlib import Path
 import allmlp_native
 import numpy as np
 
+from allmlp.backends.native import MAGIC
 from allmlp.backends.native_file import BLOCK, CHECKSUM, ENTRY, HEADER, write
 from allmlp.quantize.calibrate import BlockRanges
-from allmlp.quantize.int8 import quantise_block
+from allmlp.quantize.choices import BEST
+from allmlp.quantize.int8 import quantise_for
 from allmlp.quantize.parts import GMLPParts, Linear, MixerParts, Norm, Parts, ResMLPParts
 
 SIZE, PATCH, TOKENS = (8, 12), (4, 4), 6
@@ -71,9 +74,9 @@ def parts(families: tuple[str, ...] = ("mixer", "resmlp", "gmlp"), width: int = 
 def good_file(precision: str, families: tuple[str, ...] = ("mixer", "resmlp", "gmlp"), **sizes: int) -> bytes:
     network, int8 = parts(families, **sizes), None
     if precision == "int8":
-        int8 = tuple(quantise_block(block, BlockRanges(
+        int8 = tuple(quantise_for(block, BlockRanges(
             np.full(len(block.gate.bias) if isinstance(block, GMLPParts) else network.width, 4.0), (-5.0, 5.0),
-            np.full(network.width, 4.0), (-5.0, 5.0))) for block in network.blocks)  # fmt: skip
+            np.full(network.width, 4.0), (-5.0, 5.0)), BEST, None)[0] for block in network.blocks)  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder) / "m", network, precision, {"a": 1}, int8)  # type: ignore[arg-type]
         return (Path(folder) / "m").read_bytes()
@@ -215,6 +218,8 @@ def outcome(content: bytes, random: np.random.Generator) -> str:
     except (ValueError, MemoryError) as refusal:
         said = str(refusal)
         assert len(said.splitlines()) <= 1, said
+        if isinstance(refusal, allmlp_native.BadModel) and content.startswith(MAGIC):
+            assert said.endswith("; export the network again, or get another copy of the file"), said
         return "refused: " + re.sub(r"\d+", "N", said)
     return "ran"
 

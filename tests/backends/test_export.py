@@ -14,14 +14,15 @@ from allmlp.backends.export import Exported, Wish, export, put
 from allmlp.backends.manifest import Manifest
 from allmlp.backends.process import PredictorProcess
 from allmlp.backends.pytorch import PyTorchPredictor
-from allmlp.backends.verify import Evidence
+from allmlp.backends.verify import Evidence, others_percent
 from allmlp.commands.launch import launch
 from allmlp.errors import BadCheckpoint, BadData, BadSetting, CannotWrite, UnknownName
 from allmlp.models.blocks import MixerConfig
 from allmlp.models.config import ModelConfig
 from allmlp.models.model import Model
 from allmlp.preprocess import Preprocess
-from allmlp.quantize.calibrate import Choices, calibrate
+from allmlp.quantize.calibrate import calibrate
+from allmlp.quantize.choices import Choices
 from allmlp.testing import randomise
 from allmlp.web.page import complete
 
@@ -294,3 +295,10 @@ def test_an_export_that_cannot_be_finished_leaves_the_earlier_one(tmp_path: Path
         exported(network(), tmp_path / "page", Wish("onnx", threads=1), overwrite=True, finish=finish)
     assert everything(tmp_path) == ["page", "page/manifest.json", "page/model.onnx"]
     assert (tmp_path / "page" / "model.onnx").read_text() == "earlier"
+
+
+def test_what_others_had_of_the_processors_is_what_is_busy_and_not_ours():
+    assert others_percent(busy=3.0, own=2.0, elapsed=2.0, processors=2) == 25
+    assert others_percent(busy=1.9, own=2.0, elapsed=2.0, processors=2) == 0  # clocks differ
+    assert others_percent(busy=9.0, own=0.0, elapsed=2.0, processors=2) == 100
+    assert others_percent(busy=0.05, own=0.0, elapsed=0.02, processors=2) is None

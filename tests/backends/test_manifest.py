@@ -45,6 +45,7 @@ def test_blocks_in_float_of_older_manifests_are_their_layers(folder: Path):
     fields = json.loads((folder / "manifest.json").read_text())
     del fields["float_layers"]
     assert Manifest.from_json(json.dumps(fields | {"float_blocks": []})) == manifests.read(folder)
+    fields |= {"precision": "int8", "quantiser": "ours"}
     assert Manifest.from_json(json.dumps(fields | {"float_blocks": [2]})).float_layers == {"blocks.2": "fp32"}
     with pytest.raises(BadSetting, match="numbers of blocks"):
         Manifest.from_json(json.dumps(fields | {"float_blocks": {"a": 1}}))
@@ -74,6 +75,48 @@ def test_a_manifest_that_cannot_be_right_is_refused_in_one_line(fields: dict[str
     with pytest.raises(BadCheckpoint, match=message) as raised:
         load_predictor(folder)
     assert "\n" not in str(raised.value)
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"quantiser": "ort"}, "calibration 'mse': of our own int8 only"),
+    ({"quantiser": "magic", "calibration": None, "migrate": None, "activations": None},
+     "exported for onnx in int8 by 'magic', which it does not have; it has fp32, int8"),
+    ({"quantiser": None}, "quantiser None with precision 'int8'"),
+    ({"precision": "fp32"}, "quantiser 'ours' with precision 'fp32'"),
+    ({"precision": "bf16", "quantiser": None, "calibration": None, "migrate": None, "activations": None},
+     "exported for onnx in bf16, which it does not have"),
+    ({"calibration": "guess"}, "calibration: .* 'minmax', 'percentile' or 'mse' .got 'guess'"),
+    ({"migrate": 7}, "migrate: .* 1 .got 7"),
+    ({"migrate": "0.5"}, "migrate: .* number .got '0.5'"),
+    ({"activations": "other"}, "activations: .* 'static' or 'dynamic' .got 'other'"),
+    ({"float_layers": {"blocks.x": "fp32"}}, "float_layers: 'blocks.x' in fp32; a layer is stem, blocks.N"),
+    ({"float_layers": {"blocks.0": "int8"}}, "float_layers: 'blocks.0' in int8; .* in fp32 or bf16"),
+    ({"sensitivity": [{"layer": "stem", "block": None, "rms_error": -1, "top1_agreement_percent": 99}]}, "rms_error"),
+    ({"num_classes": "2"}, "num_classes: .* integer .got '2'"),
+    ({"output": None}, "output: .* 'softmax' or 'sigmoid' .got None"),
+]
+
+
+@pytest.mark.parametrize("fields,message", WRONG)
+def test_what_a_manifest_says_of_its_int8_is_checked_by_name_and_value(fields: dict[str, Any], message: str,
+                                                                       folder: Path):
+    ours = {"precision": "int8", "quantiser": "ours", "calibration": "mse", "migrate": 0.5, "activations": "static"}
+    changed(folder, **ours)
+    manifests.read(folder)
+    changed(folder, **ours | fields)
+    with pytest.raises(BadCheckpoint, match=rf"{message}.*; export the network again$"):
+        load_predictor(folder)
+
+
+@pytest.mark.parametrize("field", ["format", "backend", "precision", "preprocess", "num_classes", "classes", "output",
+                                   "files", *(f"preprocess.{name}" for name in Preprocess.model_fields)])
+def test_a_field_that_changes_an_answer_is_not_guessed_where_a_manifest_lacks_it(field: str, folder: Path):
+    outer, _, inner = field.partition(".")
+    fields = json.loads((folder / "manifest.json").read_text())
+    del (fields[outer] if inner else fields)[inner or outer]
+    (folder / "manifest.json").write_text(json.dumps(fields))
+    with pytest.raises(BadCheckpoint, match=rf"manifest.json: .*\b{inner or outer}\b.*; export the network again$"):
+        load_predictor(folder)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 1}', "[" * 100_000, "\x00"])

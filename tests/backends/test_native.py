@@ -13,7 +13,10 @@ import torch
 from PIL import Image
 
 from allmlp import load_predictor
+from allmlp.backends import manifest as manifests
 from allmlp.backends import native, native_file
+from allmlp.backends.graph import check_exportable
+from allmlp.backends.manifest import Manifest
 from allmlp.backends.native_file import CHECKSUM, to_bf16
 from allmlp.backends.pytorch import PyTorchPredictor
 from allmlp.cli import main
@@ -251,14 +254,41 @@ def test_a_description_that_does_not_fit_the_network_is_refused(tmp_path: Path):
 
     native.export(network("mixer"), tmp_path / "m")
     content = (tmp_path / "m").read_bytes()
-    for old, new in [(b'"class 3"', b'3        '), (b'"softmax"', b'"softmix"'), (b'"classes"', b'"clusses"')]:
+    resize = b'"resize": "shorter",'
+    for old, new in [(b'"class 3"', b'3        '), (b'"softmax"', b'"softmix"'), (b'"classes"', b'"clusses"'),
+                     (resize, b" " * len(resize))]:  # fmt: skip
         assert old in content
         write(content.replace(old, new))
         with pytest.raises(BadCheckpoint, match="doesn't fit"):
             native.load(tmp_path / "m")
     write(content.replace(b'"output"', b'"output '))
-    with pytest.raises(BadCheckpoint, match="m: the description of the model is damaged; export it again"):
+    with pytest.raises(BadCheckpoint, match="m: the description of the model is damaged; export the network again"):
         native.load(tmp_path / "m")
+
+
+def test_class_names_that_no_description_can_hold_are_refused_before_the_work(tmp_path: Path,
+                                                                            monkeypatch: pytest.MonkeyPatch):
+    model = network("mixer")
+    monkeypatch.setattr(native_file, "MOST_ABOUT", 300)
+    with pytest.raises(BadSetting, match=r"class names: .* at most 300 bytes, and .* takes \d{3}; give .* shorter"):
+        native.export(model, tmp_path / "m")
+    monkeypatch.setattr(manifests, "MAX_BYTES", (1 << 20) + 50)
+    with pytest.raises(BadSetting, match=r"class names: they take \d{3} bytes .*; give the classes shorter names"):
+        check_exportable(model, "native", "fp32")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_manifest_that_says_otherwise_than_the_engines_file_is_refused(tmp_path: Path):
+    model = network("mixer")
+    native.export(model, tmp_path / "model.allmlp")
+    manifest = Manifest(backend="native", precision="fp32", preprocess=model.preprocess, num_classes=model.num_classes,
+                        classes=model.classes, output=model.output, files=manifests.digests(tmp_path))
+    manifests.write(tmp_path, manifest)
+    load_predictor(tmp_path)
+    for otherwise in ({"output": "sigmoid"}, {"other_sizes": "windows"}, {"classes": None}):
+        manifests.write(tmp_path, manifest.with_(**otherwise))
+        with pytest.raises(BadCheckpoint, match="not the network that its manifest describes; export the network agai"):
+            load_predictor(tmp_path)
 
 
 def test_a_description_of_any_depth_is_refused_in_one_line(tmp_path: Path):

@@ -13,7 +13,7 @@ from allmlp.models.blocks import GMLPConfig, MixerConfig, ResMLPConfig
 from allmlp.models.config import ModelConfig
 from allmlp.models.model import Model
 from allmlp.quantize import dynamic, reference
-from allmlp.quantize.calibrate import Choices
+from allmlp.quantize.choices import Choices
 from allmlp.quantize.int8 import Int8Linear
 from allmlp.quantize.layers import all_layers, chosen
 from allmlp.quantize.network import quantise
@@ -45,8 +45,8 @@ def pictures(count: int, seed: int = 0) -> np.ndarray:
 
 def loaded(model: Model, path: Path, **settings: Any) -> Any:
     backend.export(model, path, **settings)
-    manifest = Manifest(backend="onnx", precision=settings.get("precision", "fp32"), preprocess=model.preprocess,
-                        num_classes=11)  # fmt: skip
+    manifest = Manifest(backend="onnx", precision=settings.get("precision", "fp32"),
+                        quantiser=settings.get("quantiser"), preprocess=model.preprocess, num_classes=11)
     return backend.load(path, manifest, threads=1)
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,20 @@ def test_the_doctor_says_why_a_kernel_does_not_run():
     assert why_not("neon", "int8", {"asimd"}) == "the processor lacks asimddp"
     assert why_not("neon-i8mm", "bf16", {"asimd", "asimddp"}) == "the processor lacks i8mm"
     assert why_not("neon-i8mm", "fp32", set()).endswith("lacks asimddp, i8mm")
+
+
+@pytest.mark.parametrize("to,precision,package,extra", [
+    ("onnx", "fp32", "onnxscript", "export"), ("browser", "fp32", "onnx", "export"),
+    ("openvino", "int8", "nncf", "openvino"), ("executorch", "int8", "torchao", "executorch"),
+])  # fmt: skip
+def test_a_package_that_writing_takes_is_missed_before_any_work(cli, monkeypatch: pytest.MonkeyPatch, to: str,
+                                                                precision: str, package: str, extra: str):
+    for running in BACKENDS["onnx" if to == "browser" else to].packages:
+        pytest.importorskip(running)
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    code, out, err = cli("export", "no such model", "--to", to, "--precision", precision)
+    assert (code, out) == (2, "")
+    assert err == f"allmlp: the package {package!r} is not installed; install it: pip install 'allmlp[{extra}]'\n"
 
 
 def test_the_doctor_knows_every_backend(cli, monkeypatch: pytest.MonkeyPatch):

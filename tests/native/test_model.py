@@ -5,12 +5,13 @@ import itertools
 import multiprocessing
 import operator
 import os
+import re
 import struct
 import sys
 import threading
 import zlib
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ import pytest
 from allmlp.backends.manifest import Precision
 from allmlp.backends.native_file import BLOCK, CHECKSUM, ENTRY, HEADER, write
 from allmlp.quantize.calibrate import BlockRanges
-from allmlp.quantize.int8 import quantise_block
+from allmlp.quantize.choices import BEST
+from allmlp.quantize.int8 import quantise_for
 from allmlp.quantize.parts import GMLPParts, Linear, MixerParts, Norm, Parts, ResMLPParts
 
 allmlp_native = pytest.importorskip("allmlp_native", reason="the engine is not built: make native")
@@ -63,7 +65,8 @@ def made(precision: str, path: Path) -> bytes:
     if precision in ("int8", "mixed"):
         widths = (20, 20, 24)  # of what token mixing sees
         ranges = [BlockRanges(np.full(n, 4.0), (-5.0, 5.0), np.full(20, 4.0), (-5.0, 5.0)) for n in widths]
-        int8 = tuple(quantise_block(block, of_block) for block, of_block in zip(network.blocks, ranges, strict=True))
+        int8 = tuple(quantise_for(block, of_block, BEST, None)[0]
+                     for block, of_block in zip(network.blocks, ranges, strict=True))
     floats: dict[str, Precision] = {"blocks.0.channels": "bf16", "blocks.1.tokens": "fp32", "blocks.2": "bf16"}
     if precision == "mixed":
         write(path, network, "int8", {"a": 1}, int8, float_layers=floats)
@@ -96,10 +99,13 @@ def test_a_good_file_runs(content: bytes):
     assert np.isfinite(allmlp_native.Model(content)(images(3))).all()
 
 
-def test_a_truncated_file_is_refused_wherever_it_ends(content: bytes):
-    for length in {*range(0, 600, 7), *range(0, len(content), 997), len(content) - 1}:
+def test_a_truncated_file_is_refused_wherever_it_ends_with_its_name_and_what_to_do(content: bytes, tmp_path: Path):
+    for length in {*range(0, 1000, 7), *range(0, len(content), 997), len(content) - 1}:
+        (tmp_path / "cut").write_bytes(content[:length])
         with pytest.raises(allmlp_native.BadModel):
             allmlp_native.Model(content[:length])
+        with pytest.raises(allmlp_native.BadModel, match="cut: .*; export the network again, or get another copy"):
+            allmlp_native.Model(tmp_path / "cut")
 
 
 def test_files_with_changed_bytes_are_refused_or_run(content: bytes):
@@ -124,6 +130,32 @@ def test_headers_with_extreme_numbers_are_refused_or_run(content: bytes):
         for number in [0, 2**63, 2**64 - 1, 2**64 - 64, len(content)]:
             for field in (0, 8):
                 try_to_run(content[: at + field] + struct.pack("<Q", number) + content[at + field + 8 :])
+
+
+@pytest.mark.parametrize("given", ["model.allmlp", ""])
+def test_bytes_are_what_is_in_a_file_and_no_path(given: str):
+    with pytest.raises(allmlp_native.BadModel, match=f"^{len(given)} bytes .*b'{given}'; give a path as str or os.Pat"):
+        allmlp_native.Model(given.encode())
+
+
+@pytest.mark.parametrize("path,kind,message", [
+    ("", ValueError, "path '': no file can have that name; give"),
+    ("a\0b", ValueError, r"path 'a\\x00b': no file can have that name; give"),
+    (None, TypeError, "path must be a str or os.PathLike, or bytes .* not NoneType"),
+    (bytearray(b"ALLMLPN"), TypeError, "not bytearray"),
+    ("/dev/null", ValueError, "^/dev/null: a pipe or a device, no file; give a file that `allmlp export"),
+    (Path(__file__).parent, ValueError, "native: a folder, no file; give .* in an exported folder that is model.allml"),
+])  # fmt: skip
+def test_what_is_no_name_of_a_file_is_refused_by_what_it_is(path: Any, kind: type[Exception], message: str):
+    with pytest.raises(kind, match=message):
+        allmlp_native.Model(path)
+
+
+def test_numbers_of_threads_that_are_none_are_refused_however_long(content: bytes):
+    none: list[Any] = [0, 257, 10**20, 10**5000, -(10**5000), True, 2.0, "2"]
+    for threads in none:
+        with pytest.raises(ValueError, match=r"^threads must be 1 to 256, not .{1,60}$"):
+            allmlp_native.Model(content, threads=threads)
 
 
 @pytest.mark.parametrize("junk", [b"", b"ALLMLPN\n", b"PK\x03\x04" + bytes(500), bytes(1000)])
@@ -162,11 +194,15 @@ def test_no_number_of_the_version_passes_by_the_checksum(content: bytes):
                 allmlp_native.Model(given)
 
 
-@pytest.mark.parametrize("level", [None, 2, b"avx2", "avx1024"])
-def test_a_level_that_is_none_is_refused_by_name(content: bytes, level: object):
-    with pytest.raises(ValueError, match="level") as refusal:
-        allmlp_native.Model(content, level=level)  # type: ignore[arg-type]
-    assert len(str(refusal.value).splitlines()) == 1
+@pytest.mark.parametrize("level", [None, 2, b"avx2", "avx1024", "\udcff", "avx2\n", "x" * 99], ids=ascii)
+def test_a_level_that_is_none_is_refused_by_name(content: bytes, level: Any):
+    message = rf"^no level {re.escape(repr(level)[:60])}; accepted: auto, .*scalar$"
+    with pytest.raises(ValueError, match=message):
+        allmlp_native.Model(content, level=level)
+    with pytest.raises(ValueError, match=message):
+        allmlp_native.peak("fp32", level=level)
+    with pytest.raises(ValueError, match=r"^no precision .*; accepted: fp32, bf16, int8$"):
+        allmlp_native.peak(level)
 
 
 def test_one_flipped_bit_anywhere_is_noticed(content: bytes):

@@ -13,11 +13,14 @@ from allmlp.models.config import ModelConfig
 from allmlp.models.fold import fold
 from allmlp.models.model import Model
 from allmlp.preprocess import to_network_input
-from allmlp.quantize import reference
-from allmlp.quantize.calibrate import BEST, Choices, calibrate
+from allmlp.quantize import calibrate as calibration
+from allmlp.quantize import reference, rounding
+from allmlp.quantize.calibrate import calibrate, images_at_once
+from allmlp.quantize.choices import BEST, Choices
 from allmlp.quantize.int8 import MIDDLE, fitted, linear, migrate, operand, quantise_weight
 from allmlp.quantize.network import quantise
 from allmlp.quantize.parts import Linear, Norm
+from allmlp.quantize.rounding import compensated
 from allmlp.quantize.sensitivity import sensitivity
 from allmlp.quantize.tables import LOWEST, gelu, gelu_table, index_range
 from allmlp.testing import randomise
@@ -123,6 +126,39 @@ def test_weights_rounded_for_their_sums_lose_less_on_operands_not_seen():
     assert np.array_equal(nearest.scale, fit.scale)
     losses = [np.square(reference.apply(others, one) - exact(others)).mean() for one in (nearest, fit)]
     assert losses[1] < 0.8 * losses[0]
+
+
+def test_a_layer_of_more_inputs_than_are_rounded_together_is_rounded_in_stretches(monkeypatch: pytest.MonkeyPatch):
+    random = np.random.default_rng(0)
+    operands = random.standard_normal((300, 50)) @ random.standard_normal((50, 50))
+    weight, scale = random.standard_normal((8, 50)), np.full(8, 0.02)
+    together = compensated(weight, scale, operands)
+    monkeypatch.setattr(rounding, "MOST_INPUTS", 20)
+    apart = compensated(weight, scale, operands)
+    stretches = (slice(0, 17), slice(17, 34), slice(34, 50))
+    assert np.array_equal(apart, np.concatenate(
+        [compensated(weight[:, some], scale, operands[:, some]) for some in stretches], axis=1))
+
+    def loss(whole: np.ndarray) -> float:
+        return float(np.square(operands @ (whole * scale[:, None] - weight).T).mean())
+
+    assert loss(together) < loss(apart) < loss(np.clip(np.rint(weight / scale[:, None]), -127, 127))
+
+
+def test_images_are_looked_at_in_parts_that_memory_allows_and_the_ranges_stay(monkeypatch: pytest.MonkeyPatch):
+    model, images = network(), pictures(20)
+    expected = calibrate(model, images)
+    assert images_at_once(model.config, 16) == 16
+    monkeypatch.setattr(calibration, "MOST_NUMBERS", 5 * 12 * 64)  # tokens times hidden: an image has 576 numbers
+    monkeypatch.setattr(calibration, "MOST_COUNTED", 100)
+    assert images_at_once(model.config, 16) == 5
+    for found, before in zip(calibrate(model, images), expected, strict=True):
+        assert np.allclose(found.tokens_in, before.tokens_in, rtol=1e-5)
+        assert np.allclose(found.channels_in, before.channels_in, rtol=1e-5)
+        assert np.allclose(found.channels_hidden, before.channels_hidden, rtol=1e-5)
+    monkeypatch.setattr(calibration, "MOST_NUMBERS", 10)
+    assert images_at_once(model.config, 16) == 1
+    assert int8_error(model, pictures(8), images) < 0.1  # fitted to one image only
 
 
 def test_a_layer_gives_on_average_what_it_gave_before():

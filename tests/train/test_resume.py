@@ -10,6 +10,7 @@ import pytest
 
 from allmlp.errors import AllMLPError, BadCheckpoint, BadImage, BadSetting, CannotWrite
 from allmlp.files import load_tensors
+from allmlp.train import run_folder
 from allmlp.train.display import SilentDisplay
 from allmlp.train.loop import run
 
@@ -116,6 +117,22 @@ def test_overwriting_leaves_files_alone_that_are_no_part_of_a_run(tmp_path, digi
 
 def test_nothing_to_resume_is_one_clear_line(tmp_path, digits, recipe):
     with pytest.raises(BadSetting, match="nothing to resume"):
+        run(recipe, digits, tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("name,given,said", [
+    ("threads", None, "threads' is None"), ("threads", ..., "threads' is missing"), ("threads", "2", "threads' is '2'"),
+    ("threads", True, "'threads' is True"), ("threads", 0, "'threads' is 0"), ("device", ..., "'device' is missing"),
+    ("machine", [], r"machine' is \[\]"), ("command", ..., "'command' is missing"),
+])  # fmt: skip
+def test_a_run_whose_description_lacks_what_going_on_takes_says_so_before_it_does(tmp_path, digits, recipe, name, given,
+                                                                                  said):
+    run_folder.write_start(tmp_path, recipe, digits, {"device": "cpu", "threads": 1})
+    run_folder.prepare(tmp_path, recipe, resume=True, overwrite=False)
+    about = json.loads((tmp_path / "run.json").read_text())
+    about.pop(name) if given is ... else about.update({name: given})
+    (tmp_path / "run.json").write_text(json.dumps(about))
+    with pytest.raises(BadCheckpoint, match=rf"run.json: .*{said}, and a run goes on with .*; copy the run folder"):
         run(recipe, digits, tmp_path, resume=True)
 
 

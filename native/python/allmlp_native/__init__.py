@@ -10,7 +10,7 @@ A model is one file, written by `allmlp.backends.native.export`:
 import functools
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -31,33 +31,68 @@ def cores() -> int:
 
 
 def _checked(threads: int) -> int:
-    if not isinstance(threads, int | np.integer) or not 1 <= threads <= MOST_THREADS:
-        raise ValueError(f"threads must be 1 to {MOST_THREADS}, not {threads!r:.60}")
+    if isinstance(threads, bool) or not isinstance(threads, int | np.integer) or not 1 <= threads <= MOST_THREADS:
+        raise ValueError(f"threads must be 1 to {MOST_THREADS}, not {_shown(threads)}")
     return int(threads)
+
+
+def _level(level: str, rows: Callable[[], list[dict[str, Any]]]) -> str:
+    if isinstance(level, str) and level == "auto":
+        return level
+    known = list(dict.fromkeys(row["level"] for row in rows()))
+    if not isinstance(level, str) or level not in known:
+        raise ValueError(f"no level {_shown(level)}; accepted: auto, {', '.join(known)}")
+    return level
+
+
+def _shown(value: object) -> str:
+    try:
+        return f"{value!r:.60}"
+    except ValueError:  # Python writes no number of more than 4300 digits
+        return f"a number of {value.bit_length() if isinstance(value, int) else 'many'} bits"
+
+
+def _file(path: str | os.PathLike) -> bytes:
+    """As the system takes it."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError("path must be a str or os.PathLike, or bytes with what is in a model file, not "
+                        f"{type(path).__name__}")
+    try:
+        name = os.fsencode(path)
+    except UnicodeEncodeError:
+        name = b""
+    if not name or b"\0" in name:
+        raise ValueError(f"path {_shown(os.fspath(path))}: no file can have that name; give a file that `allmlp export "
+                         "--to native` wrote")
+    return name
 
 
 class Model:
     """A model file, ready to run.
 
-    `path`: of the file, or what is in it as bytes; `threads`: how many processors may work at once, 1 to 256, all that
-    there are if None; `level`: the instruction set, "auto" or one that `kernels` lists. Calls from several Python
-    threads are safe and wait for each other. Raises `BadModel` for a file that is damaged or of another kind, and
-    `ValueError` for a level that doesn't run here or is none, and for other numbers of threads; `TooManyThreads`, which
-    is one, here or in a call, where the system gives this process fewer.
+    `path`: of the file, a str or os.PathLike, or as bytes what is in it; `threads`: how many processors may work at
+    once, 1 to 256, all that there are if None; `level`: the instruction set, "auto" or one that `kernels` lists. Calls
+    from several Python threads are safe and wait for each other. Raises `BadModel` for a file that is not there, is
+    damaged or of another kind, and `ValueError`, which that is too, for a level that doesn't run here or is none, for
+    other numbers of threads and for a name that no file has; `TooManyThreads`, which is one, here or in a call, where
+    the system gives this process fewer.
     """
 
     def __init__(self, path: str | os.PathLike | bytes, threads: int | None = None, level: str = "auto"):
-        count = min(cores(), MOST_THREADS) if threads is None else _checked(threads)
-        if not isinstance(level, str):
-            raise ValueError(f"level must be 'auto' or a name that kernels() lists, not {level!r:.60}")
+        self.threads = min(cores(), MOST_THREADS) if threads is None else _checked(threads)
         if isinstance(path, bytes):
-            self._network = _engine.from_bytes(path, level, count)
-        else:
-            try:
-                self._network = _engine.open(os.fsencode(path), level, count)
-            except BadModel as error:
-                raise BadModel(f"{os.fspath(path)}: {error}") from None
-        self.threads = count
+            self._name = ""
+            if not path.startswith(_engine.magic):
+                raise BadModel(f"{len(path)} bytes that are not what is in a model file: {_shown(path[:16])}; give a "
+                               "path as str or os.PathLike, or all bytes of a file")
+            self._network = _engine.from_bytes(path, _level(level, kernels), self.threads)
+            return
+        file = _file(path)
+        self._name = f"{os.fsdecode(file)}: "
+        try:
+            self._network = _engine.open(file, _level(level, kernels), self.threads)
+        except BadModel as error:
+            raise BadModel(f"{self._name}{error}") from None
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """uint8 `(N, H, W, 3)` of the network's size to float32 logits `(N, K)`."""
@@ -102,7 +137,10 @@ class Model:
                 return mode, crop_ratio, interpolation
         except (KeyError, TypeError):
             pass
-        raise BadModel("what the file says about its preprocessing cannot be; export the network again") from None
+        raise self._bad("what the file says about its preprocessing cannot be")
+
+    def _bad(self, what: str) -> BadModel:
+        return BadModel(self._name + what + _engine.copy_again)
 
     @property
     def about(self) -> dict[str, Any]:
@@ -112,9 +150,9 @@ class Model:
         try:
             about = json.loads(self._network.about)
         except (ValueError, RecursionError):
-            raise BadModel("the description of the model is damaged") from None
+            about = None
         if not isinstance(about, dict):
-            raise BadModel("the description of the model is damaged")
+            raise self._bad("the description of the model is damaged")
         return about
 
     @property
@@ -176,7 +214,9 @@ def kernels() -> list[dict[str, Any]]:
 
 def peak(precision: str, threads: int = 1, level: str = "auto", seconds: float = 0.02, repeats: int = 5) -> float:
     """Operations per second (two per multiply-add) of multiplications in registers: what can't be exceeded here."""
-    return _engine.peak(precision, _checked(threads), level, seconds, repeats)
+    if precision not in ("fp32", "bf16", "int8"):
+        raise ValueError(f"no precision {_shown(precision)}; accepted: fp32, bf16, int8")
+    return _engine.peak(precision, _checked(threads), _level(level, kernels), seconds, repeats)
 
 
 def tanh_gelu(x: np.ndarray, to: np.ndarray, of_y: np.ndarray | None = None, threads: int = 1,
@@ -188,7 +228,7 @@ def tanh_gelu(x: np.ndarray, to: np.ndarray, of_y: np.ndarray | None = None, thr
     program's OpenMP, where it has GCC's, as PyTorch does. Raises `ValueError` for a level that doesn't run here and
     for arrays that don't fit, `TypeError` for what is no array in order.
     """
-    _engine.tanh_gelu(x, of_y, to, threads, level)
+    _engine.tanh_gelu(x, of_y, to, threads, _level(level, tanh_gelus))
 
 
 def tanh_gelus() -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from allmlp.backends import manifest as manifests
-from allmlp.errors import BadCheckpoint, BadSetting, unknown_name
+from allmlp.errors import BadCheckpoint, BadSetting, printable, unknown_name
 from allmlp.files import ENGINE_SUFFIX
 from allmlp.preprocess import Preprocess
 
@@ -41,7 +41,8 @@ class Backend:
     `path` is `file` in the exported folder; `reads`: the files that the runtime opens there, where that is not `file`
     alone. `limits`: the precisions it has, each with the largest rms error of logits,
     over their standard deviation, that `export` lets pass. `quantisers`: who can choose the scales of int8, the first
-    by default; our own can leave layers in float. `packages`: what running it takes.
+    by default; our own can leave layers in float. `packages`: what running it takes; `writing`: what writing it takes
+    besides, and `quantising`, in int8.
     """
 
     module: str
@@ -50,6 +51,8 @@ class Backend:
     quantisers: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
+    writing: tuple[str, ...] = ()
+    quantising: tuple[str, ...] = ()
 
     def load_module(self) -> Any:
         return importlib.import_module(f"allmlp.backends.{self.module}")
@@ -62,10 +65,12 @@ TIMM = {"fp32": 5e-3}  # has one flavour of GELU
 
 BACKENDS: dict[str, Backend] = {
     "native": Backend("native", f"model{ENGINE_SUFFIX}", FP32 | BF16 | INT8, ("ours",), ("allmlp_native",)),
-    "onnx": Backend("onnx", "model.onnx", FP32 | INT8, ("ours", "ort"), ("onnxruntime",)),
+    "onnx": Backend("onnx", "model.onnx", FP32 | INT8, ("ours", "ort"), ("onnxruntime",),
+                    writing=("onnx", "onnxscript")),
     "openvino": Backend("openvino", "model.xml", FP32 | BF16 | INT8, ("nncf",), ("openvino",),
-                        ("model.xml", "model.bin")),
-    "executorch": Backend("executorch", "model.pte", XNNPACK | INT8, ("xnnpack",), ("executorch", "torch")),
+                        ("model.xml", "model.bin"), quantising=("nncf",)),
+    "executorch": Backend("executorch", "model.pte", XNNPACK | INT8, ("xnnpack",), ("executorch", "torch"),
+                          quantising=("torchao",)),
     "pt2": Backend("pt2", "model.pt2", FP32 | BF16, (), ("torch",)),
     "timm": Backend("timm", "timm", TIMM | BF16, (), ("timm", "torch"),
                     ("timm/config.json", "timm/model.safetensors")),
@@ -121,8 +126,8 @@ def load_export(
     network cannot be asked for, and `MissingPackage`."""
     manifest = manifests.read(folder)
     if manifest.backend not in BACKENDS:
-        raise BadCheckpoint(f"{folder}: exported for {manifest.backend!r}; this version of allmlp runs "
-                            f"{', '.join(BACKENDS)}")
+        raise BadCheckpoint(f"{os.fspath(folder)}: exported for {printable(repr(manifest.backend), 60)}; this version "
+                            f"of allmlp runs {', '.join(BACKENDS)}; export the network again")
     if device not in ("auto", "cpu"):
         raise BadSetting(f"device {device!r}: {os.fspath(folder)} was exported for {manifest.backend}, which runs on "
                          "the CPU here; accepted: auto, cpu")
@@ -130,6 +135,12 @@ def load_export(
         raise BadSetting(f"image_size {image_size}: {os.fspath(folder)} was exported for images of "
                          f"{manifest.preprocess.image_size}; export the network again with --image-size")
     backend = BACKENDS[manifest.backend]
+    if manifest.precision not in backend.limits or manifest.quantiser not in (None, *backend.quantisers):
+        its = manifest.precision + (f" by {printable(repr(manifest.quantiser), 60)}" if manifest.quantiser else "")
+        raise BadCheckpoint(f"{os.fspath(folder)}: exported for {manifest.backend} in {its}, which it does not have; "
+                            f"it has {', '.join(backend.limits)}"
+                            + (f" (int8 by {', '.join(backend.quantisers)})" if backend.quantisers else "")
+                            + "; export the network again")
     manifests.check_files(Path(folder), manifest, backend.reads or (backend.file,))
     return backend.load_module().load(Path(folder) / backend.file, manifest=manifest, threads=threads)
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from allmlp.backends.exported import MAX_BATCH, ExportPredictor
+from allmlp.backends.exported import MAX_BATCH, ExportPredictor, refused
 from allmlp.backends.manifest import Manifest, Precision
 from allmlp.backends.packages import need, quiet
-from allmlp.errors import BadCheckpoint, BadSetting
+from allmlp.errors import BadSetting
 from allmlp.files import write_bytes_atomically
 
 if TYPE_CHECKING:
@@ -79,9 +79,9 @@ def load(path: Path, manifest: Manifest, threads: int | None = None) -> ExportPr
         program = runtime.Runtime.get().load_program(path, verification=runtime.Verification.InternalConsistency)
         method = program.load_method("forward")
     except Exception as error:  # the runtime's own classes, all of them about the file
-        raise BadCheckpoint(f"{path}: ExecuTorch refuses it: {' '.join(str(error).split())[:200]}") from None
+        raise refused(path, "ExecuTorch", error) from None
 
     def run(batch: np.ndarray) -> np.ndarray:
         return method.execute([torch.from_numpy(batch)])[0].numpy()
 
-    return ExportPredictor(manifest, run)
+    return ExportPredictor(path, manifest, run)

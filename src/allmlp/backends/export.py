@@ -18,11 +18,11 @@ from allmlp.backends import BACKENDS, Backend, find_backend
 from allmlp.backends import manifest as manifests
 from allmlp.backends.manifest import Manifest, Precision
 from allmlp.backends.native import check_choices
-from allmlp.backends.packages import need, version
+from allmlp.backends.packages import need, need_installed, version
 from allmlp.backends.verify import Evidence, verify
 from allmlp.errors import BadCheckpoint, BadSetting, CannotWrite, printable
 from allmlp.models.model import Model
-from allmlp.quantize.calibrate import BEST, Choices
+from allmlp.quantize.choices import BEST, Choices
 from allmlp.quantize.layer_cost import LayerCost
 from allmlp.quantize.layers import all_layers, chosen
 
@@ -47,7 +47,7 @@ class Wish:
     float_layers: tuple[str, ...] = ()
 
     def checked(self) -> tuple[Backend, str | None]:
-        """The backend and who quantises. Raises `BadSetting`, and `MissingPackage` for what running it needs."""
+        """The backend and who quantises. Raises `BadSetting`, and `MissingPackage`, before any work."""
         backend = find_backend(self.backend)
         if self.precision not in backend.limits:
             able = [name for name, other in BACKENDS.items() if self.precision in other.limits]
@@ -65,6 +65,7 @@ class Wish:
                              f"not {self.backend} {quantiser or self.precision}; use --to native or onnx, --precision "
                              "int8")
         need(*backend.packages)
+        need_installed(*backend.writing, *(backend.quantising if self.precision == "int8" else ()))
         return backend, quantiser
 
 
@@ -190,7 +191,13 @@ def _costs(model: Model, calibration: np.ndarray | None, wish: Wish) -> tuple[La
     from allmlp.quantize.sensitivity import sensitivity
 
     assert calibration is not None
-    return sensitivity(quantise(model, calibration, wish.choices or BEST), calibration[:COST_IMAGES])
+    return sensitivity(quantise(model, calibration, wish.choices or BEST), _cost_images(model, calibration))
+
+
+def _cost_images(model: Model, calibration: np.ndarray) -> np.ndarray:
+    from allmlp.quantize.calibrate import images_at_once
+
+    return calibration[: images_at_once(model.config, COST_IMAGES)]
 
 
 def _attempts(asked: tuple[str, ...], costs: Callable[[], tuple[LayerCost, ...]]) -> Iterator[tuple[str, ...]]:
@@ -214,7 +221,7 @@ def _floats(model: Model, backend: Backend, calibration: np.ndarray | None, laye
     from allmlp.quantize.sensitivity import precise_in_bf16
 
     assert calibration is not None
-    precise = precise_in_bf16(take_apart(model), calibration[:COST_IMAGES], layers)
+    precise = precise_in_bf16(take_apart(model), _cost_images(model, calibration), layers)
     return {layer: "bf16" if layer in precise else "fp32" for layer in layers}
 
 

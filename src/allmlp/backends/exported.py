@@ -1,6 +1,7 @@
 """What all exported networks share as predictors: checking what comes in, and cutting it into batches."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -10,11 +11,19 @@ from allmlp.errors import BadCheckpoint, BadData, printable
 MAX_BATCH = 64  # larger requests are computed in parts, to bound memory
 
 
-class ExportPredictor:
-    """`run` takes uint8 `(N, H, W, 3)`, 1 <= N <= `MAX_BATCH`, and gives float32 `(N, K)`. `remark`: what a person
-    should know of how this machine runs it."""
+def refused(path: Path, runtime: str, error: Exception) -> BadCheckpoint:
+    """What to raise for an error of a runtime's own, which is about the file."""
+    said = printable(" ".join(str(error).split()), 200)
+    return BadCheckpoint(f"{path}: {runtime} refuses it: {said}; export the network again")
 
-    def __init__(self, manifest: Manifest, run: Callable[[np.ndarray], np.ndarray], remark: str | None = None):
+
+class ExportPredictor:
+    """`path`: the exported file. `run` takes uint8 `(N, H, W, 3)`, 1 <= N <= `MAX_BATCH`, and gives float32 `(N, K)`.
+    `remark`: what a person should know of how this machine runs it."""
+
+    def __init__(self, path: Path, manifest: Manifest, run: Callable[[np.ndarray], np.ndarray],
+                 remark: str | None = None):
+        self.path = path
         self.remark = remark
         self.manifest = manifest
         self.preprocess = manifest.preprocess
@@ -36,9 +45,10 @@ class ExportPredictor:
             try:
                 logits = np.asarray(self.run(batch))
             except Exception as error:  # a runtime's own classes; what comes in was checked, so it is the file
-                raise BadCheckpoint(f"the exported network cannot be run: {printable(error, 200)}") from None
+                raise BadCheckpoint(f"{self.path}: cannot be run: {printable(error, 200)}; export the network "
+                                    "again") from None
             if logits.shape != (len(batch), *each):
-                raise BadCheckpoint(f"the exported network gives {logits.shape} for {len(batch)} images, and its "
-                                    f"manifest says {self.manifest.num_classes} classes; export it again")
+                raise BadCheckpoint(f"{self.path}: gives {logits.shape} for {len(batch)} images, and its manifest "
+                                    f"says {self.manifest.num_classes} classes; export the network again")
             parts.append(logits.astype(np.float32, copy=False))
         return np.concatenate(parts)

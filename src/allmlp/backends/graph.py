@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from allmlp.backends.manifest import check_classes
 from allmlp.errors import BadSetting
 from allmlp.models.fold import fold
 from allmlp.models.model import Model
@@ -33,13 +34,15 @@ FOR_PIXELS = ("onnx", "pt2")  # what networks for segmentation can be exported t
 
 
 def check_exportable(model: Model, backend: str, precision: str) -> None:
-    """Raises `BadSetting` for a network that does not turn pictures into logits, or not with this backend."""
+    """Raises `BadSetting` for a network that does not turn pictures into logits, or not with this backend, or whose
+    class names no manifest can hold."""
     if model.config.segment is not None and (backend not in FOR_PIXELS or precision != "fp32"):
         raise BadSetting(f"a network for segmentation can be exported to {' and '.join(FOR_PIXELS)}, in fp32, not to "
                          f"{backend} in {precision}")
     if not model.num_classes:
         raise BadSetting("an export answers with classes, and this network has none; give it some by "
                          "`allmlp train --init`")
+    check_classes(model.classes)
     if model.global_pool != "avg" and model.config.segment is None:
         raise BadSetting(f"an export answers for whole images, and this network has global_pool "
                          f"{model.global_pool!r}; use 'avg'")

@@ -6,32 +6,41 @@
         model.onnx
 
 The folder is the MODEL of `predict` and `evaluate`. The manifest is read without trust: its size first, every field
-checked, and what it lists must lie in the folder itself and have the digests that it states.
+checked by name and value, and what it lists must lie in the folder itself and have the digests that it states.
 """
 
 import hashlib
+import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
-from allmlp.errors import AllMLPError, BadCheckpoint, printable
+from allmlp.errors import AllMLPError, BadCheckpoint, BadSetting, printable
 from allmlp.files import EXPORT_MANIFEST as NAME
 from allmlp.files import open_regular, refuse_link_out, write_text_atomically
 from allmlp.preprocess import OtherSizes, Preprocess
+from allmlp.quantize.choices import Calibration
 from allmlp.quantize.layer_cost import LayerCost
+from allmlp.quantize.layers import is_layer
 from allmlp.values import Value
 
 MAX_BYTES = 32 << 20  # 100,000 class names of 300 letters
 MAX_CLASSES = 1_000_000
 
+# What changes an answer or its meaning has to stand there: a default would be a guess.
+STATED = frozenset({"format", "backend", "precision", "preprocess", "num_classes", "classes", "output", "files"})
+
 Precision = Literal["fp32", "bf16", "int8"]
+Share = Annotated[float, pydantic.Field(ge=0, le=100, strict=True)]  # percent
+Some = Annotated[float, pydantic.Field(ge=0, strict=True)]
+Count = Annotated[int, pydantic.Field(ge=1, strict=True)]
 
 
 class FileDigest(Value):
-    bytes: int = pydantic.Field(ge=0)
+    bytes: int = pydantic.Field(ge=0, strict=True)
     sha256: str = pydantic.Field(pattern="^[0-9a-f]{64}$")
 
 
@@ -44,22 +53,23 @@ class Verification(Value):
     """
 
     source: str
-    images: int
-    max_difference: float
-    largest_error: float
-    rms_error: float
-    limit: float
-    top1_agreement_percent: float
-    accuracy_percent: float | None = None
-    accuracy_drop: float | None = None
+    images: Count
+    max_difference: Some
+    largest_error: Some
+    rms_error: Some
+    limit: Some
+    top1_agreement_percent: Share
+    accuracy_percent: Share | None = None
+    accuracy_drop: float | None = pydantic.Field(default=None, ge=-100, le=100, strict=True)
     max_drop: float | None = None
-    latency_ms: float
-    pytorch_latency_ms: float
-    fp32_latency_ms: float | None = None  # the same backend's in fp32, where int8 had to be quicker
-    rounds: int
-    threads: int | None
-    load_seconds: float
+    latency_ms: Some
+    pytorch_latency_ms: Some
+    fp32_latency_ms: Some | None = None  # the same backend's in fp32, where int8 had to be quicker
+    rounds: Count
+    threads: Count | None
+    load_seconds: Some
     without_torch: bool
+    others_percent: Share | None = None  # of the processors, that other processes had while latencies were measured
     remark: str | None = None  # what a person should know of how that machine ran it
     failures: tuple[str, ...] = ()
 
@@ -79,14 +89,14 @@ class Manifest(Value):
     backend: str
     precision: Precision
     quantiser: str | None = None
-    calibration: str | None = None
-    migrate: float | None = None
+    calibration: Calibration | None = None
+    migrate: float | None = pydantic.Field(default=None, ge=0, le=1, strict=True)
     activations: Literal["static", "dynamic"] | None = None
     sensitivity: tuple[LayerCost, ...] = ()
     float_layers: dict[str, Precision] = pydantic.Field(default_factory=dict)
     chosen: tuple[str, ...] = ()
     preprocess: Preprocess
-    num_classes: int = pydantic.Field(ge=1, le=MAX_CLASSES)
+    num_classes: int = pydantic.Field(ge=1, le=MAX_CLASSES, strict=True)
     classes: tuple[str, ...] | None = None
     output: Literal["softmax", "sigmoid"] = "softmax"
     # Of a network that answers for pixels: how it does for images of other sizes. None: it answers for images.
@@ -115,6 +125,31 @@ class Manifest(Value):
             raise ValueError(f"{len(self.classes)} class names for {self.num_classes} classes")
         return self
 
+    @pydantic.model_validator(mode="after")
+    def _int8_by_one_who_says_how(self) -> "Manifest":
+        if (self.quantiser is not None) != (self.precision == "int8"):
+            raise ValueError(f"quantiser {printable(repr(self.quantiser), 60)} with precision {self.precision!r}; int8 "
+                             "names who chose its scales, and no other precision does")
+        given = {"calibration": self.calibration, "migrate": self.migrate, "activations": self.activations,
+                 "sensitivity": self.sensitivity or None, "float_layers": self.float_layers or None}
+        for name, value in given.items():
+            if value is not None and self.quantiser != "ours":
+                raise ValueError(f"{name} {printable(repr(value), 60)}: of our own int8 only, and quantiser is "
+                                 f"{printable(repr(self.quantiser), 60)}")
+        for layer, precision in self.float_layers.items():
+            if not is_layer(layer) or precision == "int8":
+                raise ValueError(f"float_layers: {printable(repr(layer), 60)} in {precision}; a layer is stem, "
+                                 "blocks.N, blocks.N.tokens or blocks.N.channels, in fp32 or bf16")
+        return self
+
+
+def check_classes(classes: Sequence[str] | None) -> None:
+    """Raises `BadSetting` for names of classes that would make a manifest larger than one may be."""
+    length = len(json.dumps(classes, indent=1, ensure_ascii=False).encode(errors="surrogatepass"))
+    if length > MAX_BYTES - (1 << 20):  # left for all else that a manifest says
+        raise BadSetting(f"class names: they take {length:,} bytes of an export's manifest, which has at most "
+                         f"{MAX_BYTES:,}; give the classes shorter names")
+
 
 def is_export(path: str | os.PathLike) -> bool:
     """Whether this is a folder with a manifest."""
@@ -133,11 +168,18 @@ def read(folder: str | os.PathLike) -> Manifest:
     with open_regular(path) as file:
         text = file.read(MAX_BYTES + 1)
     if len(text) > MAX_BYTES:
-        raise BadCheckpoint(f"{path}: more than {MAX_BYTES >> 20} MB, which no manifest of an export takes")
+        raise BadCheckpoint(f"{path}: more than {MAX_BYTES >> 20} MB, which no manifest of an export takes; export the "
+                            "network again")
     try:
-        return Manifest.from_json(text)
+        found = Manifest.from_json(text)
     except AllMLPError as error:
         raise BadCheckpoint(f"{path}: {printable(error)}; export the network again") from None
+    lacking = sorted(STATED - found.model_fields_set) + [
+        f"preprocess.{name}" for name in sorted(Preprocess.model_fields.keys() - found.preprocess.model_fields_set)]
+    if lacking:
+        raise BadCheckpoint(f"{path}: lacks {', '.join(lacking)}, which every manifest states; export the network "
+                            "again")
+    return found
 
 
 def digest(path: Path) -> FileDigest:
@@ -175,12 +217,15 @@ def check_files(folder: Path, manifest: Manifest, needed: Iterable[str]) -> None
     for name, stated in manifest.files.items():
         path = folder / name
         if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise BadCheckpoint(f"{folder / NAME}: names a file outside its folder: {printable(name, 80)}")
+            raise BadCheckpoint(f"{folder / NAME}: names a file outside its folder: {printable(name, 80)}; "
+                                "export the network again")
         if not os.path.isfile(path):
-            raise BadCheckpoint(f"{printable(path)}: missing; copy the whole exported folder")
+            raise BadCheckpoint(f"{printable(path)}: missing; copy the whole exported folder, or export the "
+                                "network again")
         refuse_link_out(path)
         if any(parent.is_symlink() for parent in path.parents[: len(Path(name).parts) - 1]):
-            raise BadCheckpoint(f"{printable(path)}: lies behind a link; copy the whole exported folder")
+            raise BadCheckpoint(f"{printable(path)}: lies behind a link; copy the whole exported folder, or "
+                                "export the network again")
         if path.stat().st_size != stated.bytes or digest(path) != stated:
             raise BadCheckpoint(f"{path}: not the file that was exported (its digest differs); copy the folder again, "
                                 "or export the network again")

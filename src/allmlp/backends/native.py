@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from allmlp.models.model import Model
-    from allmlp.quantize.calibrate import Choices
+    from allmlp.quantize.choices import Choices
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 
@@ -43,8 +43,8 @@ def export(
     leaves in bf16 or fp32, by name as in `quantize.layers`.
     Raises `BadSetting` for a network that the engine can't run, by name, and `CannotWrite`.
     """
-    from allmlp.backends.native_file import check_limits, write
-    from allmlp.quantize.calibrate import BEST
+    from allmlp.backends.native_file import check_limits, described, write
+    from allmlp.quantize.choices import BEST
     from allmlp.quantize.int8 import Int8Block
     from allmlp.quantize.network import quantise
     from allmlp.quantize.parts import take_apart
@@ -55,18 +55,19 @@ def export(
         if calibration is None:
             raise BadSetting("precision 'int8' needs images of the training set to find its ranges; give calibration=")
         check_choices(choices or BEST)
-    parts = take_apart(model)
-    check_limits(parts, precision, float_layers)  # before calibration, which for such sizes can take all memory
-    int8 = None
-    if precision == "int8":
-        assert calibration is not None
-        int8 = quantise(model, calibration, choices or BEST, frozenset(float_layers or {}))
     about = {
         "allmlp": allmlp.__version__,
         "preprocess": json.loads(model.preprocess.to_json()),
         "classes": None if model.classes is None else list(model.classes),
         "output": model.output,
     }
+    described(about)  # like the next, before the work
+    parts = take_apart(model)
+    check_limits(parts, precision, float_layers)
+    int8 = None
+    if precision == "int8":
+        assert calibration is not None
+        int8 = quantise(model, calibration, choices or BEST, frozenset(float_layers or {}))
     if int8 is None:
         write(path, parts, precision, about)
     else:
@@ -105,15 +106,16 @@ class NativePredictor:
             self.classes: tuple[str, ...] | None = None if classes is None else tuple(classes)
             self.output: Literal["softmax", "sigmoid"] = about["output"]
             good = self.preprocess.image_size == model.image_size and self.output in ("softmax", "sigmoid")
+            good &= self.preprocess.model_fields_set == Preprocess.model_fields.keys()  # a default would be a guess
             good &= self.classes is None or (len(self.classes) == model.num_classes
                                              and all(isinstance(name, str) for name in self.classes))
         except engine().BadModel as error:
-            raise BadCheckpoint(f"{path}: {error}; export it again") from None
+            raise BadCheckpoint(str(error)) from None
         except (KeyError, TypeError, RecursionError, BadSetting):
             good = False
         if not good:
-            raise BadCheckpoint(f"{path}: what the file says about itself doesn't fit the network in it; export it "
-                                "again")
+            raise BadCheckpoint(f"{path}: what the file says about itself doesn't fit the network in it; export the "
+                                "network again")
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """uint8 `(N, H, W, 3)` to float32 logits `(N, K)`. Raises `BadData`, `BadSetting` for threads not to be had."""
@@ -136,8 +138,9 @@ def load(path: str | os.PathLike, threads: int | None = None, level: str = "auto
     package = engine()
     try:
         predictor = NativePredictor(package.Model(path, threads, level), os.fspath(path))
-        if manifest is not None and (predictor.preprocess, predictor.classes, predictor.model.num_classes) != (
-                manifest.preprocess, manifest.classes, manifest.num_classes):
+        its = (predictor.preprocess, predictor.classes, predictor.output, predictor.model.num_classes)
+        if manifest is not None and ((*its, None) != (manifest.preprocess, manifest.classes, manifest.output,
+                                                      manifest.num_classes, manifest.other_sizes)):
             raise BadCheckpoint(f"{path}: not the network that its manifest describes; export the network again")
         return predictor
     except package.BadModel as error:
@@ -145,7 +148,8 @@ def load(path: str | os.PathLike, threads: int | None = None, level: str = "auto
     except ValueError as error:
         raise BadSetting(str(error)) from None
     except MemoryError:
-        raise BadCheckpoint(f"{os.fspath(path)}: needs more memory than there is") from None
+        raise BadCheckpoint(f"{os.fspath(path)}: needs more memory than there is; use a machine that has more, or "
+                            "a smaller network") from None
 
 
 def load_as_asked(

@@ -33,6 +33,7 @@ FAMILIES = {MixerParts: 0, ResMLPParts: 1, GMLPParts: 2}
 
 MOST_IN_SUM = 1 << 15  # numbers that int8 adds up
 MOST_ACTIVATIONS = 1 << 26  # numbers of a layer, of one image
+MOST_ABOUT = 64 << 20  # bytes of the description
 
 
 def _precisions(parts: Parts, precision: Precision, float_layers: Mapping[str, Precision] | None
@@ -80,17 +81,26 @@ def _hidden(block: BlockParts) -> tuple[int, int]:
     return len(block.tokens1.bias) if isinstance(block, MixerParts) else 0, len(block.channels1.bias)
 
 
+def described(about: Mapping[str, Any]) -> bytes:
+    """The description of a file, as it stands there. Raises `BadSetting` for one longer than the engine takes."""
+    text = json.dumps(about, ensure_ascii=False).encode()
+    if len(text) > MOST_ABOUT:
+        raise BadSetting(f"class names: the engine's file describes itself in at most {MOST_ABOUT:,} bytes, and with "
+                         f"them that takes {len(text):,}; give the classes shorter names")
+    return text
+
+
 def write(path: str | os.PathLike, parts: Parts, precision: Precision, about: Mapping[str, Any],
           int8: tuple[Int8Block, ...] | None = None, stem: Int8Linear | None = None,
           float_layers: Mapping[str, Precision] | None = None) -> None:
     """Write a model file, atomically. `int8`: the blocks, for that precision; `stem`: None rounds it to nearest;
     `float_layers`: layers that are not int8, by name (`quantize.layers`), and what they are instead.
 
-    Raises `CannotWrite`. Not everything that can be written can be read: see `check_limits`."""
+    Raises `CannotWrite`, and what `described` does. Not everything that can be written can be read: `check_limits`."""
     precisions = _precisions(parts, precision, float_layers)
     tensors = list(_tensors(parts, precisions, int8, stem))
     headers = [_block_header(parts, number, precisions, int8) for number in range(len(parts.blocks))]
-    description = json.dumps(about, ensure_ascii=False).encode()
+    description = described(about)
     offset = HEADER.size + BLOCK.size * len(headers) + ENTRY.size * len(tensors)
     about_offset, offset = offset, offset + len(description)
     entries = []

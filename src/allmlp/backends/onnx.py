@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from allmlp.backends.exported import ExportPredictor
+from allmlp.backends.exported import ExportPredictor, refused
 from allmlp.backends.manifest import Manifest, Precision
 from allmlp.backends.packages import need
 from allmlp.errors import BadCheckpoint, BadSetting
@@ -24,7 +24,7 @@ from allmlp.files import open_regular, write_bytes_atomically
 
 if TYPE_CHECKING:
     from allmlp.models.model import Model
-    from allmlp.quantize.calibrate import Choices
+    from allmlp.quantize.choices import Choices
 
 MOST_BYTES = (2 << 30) - (1 << 20)  # protobuf's limit for one file
 
@@ -70,7 +70,7 @@ def _float_graph(model: "Model") -> Any:
 def _int8_graph(model: "Model", calibration: np.ndarray, float_layers: frozenset[str],
                 choices: "Choices | None") -> Any:
     from allmlp.backends.onnx_graph import write_graph
-    from allmlp.quantize.calibrate import BEST
+    from allmlp.quantize.choices import BEST
     from allmlp.quantize.network import quantise
 
     int8 = quantise(model, calibration, choices or BEST, float_layers)
@@ -167,7 +167,7 @@ def load(path: Path, manifest: Manifest, threads: int | None = None) -> ExportPr
         session = runtime.InferenceSession(content, session_options(threads), providers=["CPUExecutionProvider"])
         images, logits = session.get_inputs(), session.get_outputs()
     except Exception as error:  # the runtime's own classes, all of them about the file
-        raise BadCheckpoint(f"{path}: ONNX Runtime refuses it: {' '.join(str(error).split())[:200]}") from None
+        raise refused(path, "ONNX Runtime", error) from None
     height, width = manifest.preprocess.image_size
     size = [manifest.num_classes, *((height, width) if manifest.other_sizes is not None else ())]
     if [(value.name, value.type, value.shape[1:]) for value in (*images, *logits)] != [
@@ -177,4 +177,4 @@ def load(path: Path, manifest: Manifest, threads: int | None = None) -> ExportPr
     def run(batch: np.ndarray) -> np.ndarray:
         return session.run(["logits"], {"images": batch})[0]
 
-    return ExportPredictor(manifest, run)
+    return ExportPredictor(path, manifest, run)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from allmlp.backends.exported import ExportPredictor
+from allmlp.backends.exported import ExportPredictor, refused
 from allmlp.backends.manifest import Manifest, Precision
 from allmlp.backends.packages import need
 from allmlp.errors import BadCheckpoint
@@ -104,7 +104,7 @@ def load(path: Path, manifest: Manifest, threads: int | None = None) -> ExportPr
         shapes = [[str(side) for side in port.partial_shape] for port in (*compiled.inputs, *compiled.outputs)]
         types = [port.element_type.get_type_name() for port in (*compiled.inputs, *compiled.outputs)]
     except Exception as error:  # the runtime's own classes, all of them about the file
-        raise BadCheckpoint(f"{path}: OpenVINO refuses it: {' '.join(str(error).split())[:200]}") from None
+        raise refused(path, "OpenVINO", error) from None
     height, width = manifest.preprocess.image_size
     if types != ["u8", "f32"] or [shape[1:] for shape in shapes] != [[str(height), str(width), "3"],
                                                                      [str(manifest.num_classes)]]:
@@ -120,4 +120,4 @@ def load(path: Path, manifest: Manifest, threads: int | None = None) -> ExportPr
         request.infer([batch])
         return request.get_output_tensor(0).data.copy()
 
-    return ExportPredictor(manifest, run, remark)
+    return ExportPredictor(path, manifest, run, remark)

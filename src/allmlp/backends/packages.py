@@ -5,7 +5,7 @@ import importlib
 import logging
 import warnings
 from collections.abc import Iterator
-from importlib import metadata
+from importlib import metadata, util
 from typing import Any
 
 from allmlp.errors import MissingPackage
@@ -27,6 +27,13 @@ def need(*modules: str) -> list[Any]:
             why = "is not installed" if missing else f"does not load ({' '.join(str(error).split())[:150]})"
             raise MissingPackage(f"the package {package!r} {why}; install it: {install_line(package)}") from None
     return found
+
+
+def need_installed(*packages: str) -> None:
+    """Raises what `need` does for a package that is missing, without loading any: some take seconds, and talk."""
+    for package in packages:
+        if util.find_spec(package) is None:
+            raise MissingPackage(f"the package {package!r} is not installed; install it: {install_line(package)}")
 
 
 @contextlib.contextmanager

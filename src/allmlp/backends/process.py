@@ -24,7 +24,8 @@ class PredictorProcess:
     """`model`: what `load_predictor` takes. `about`: {"load_seconds", "torch": whether it has loaded PyTorch,
     "image_size": (height, width), "remark": what a person should know, "memory_bytes": the most it had by the
     last `logits`, where the system says; of the engine's file "precision", "multiply_adds", those "by_precision"}.
-    Raises `BadCheckpoint` with what the process said, and `CannotWrite`."""
+    `cpu_seconds`: of processors that it took by its last answer. Raises `BadCheckpoint` with what the process said, and
+    `CannotWrite`."""
 
     def __init__(self, model: str | os.PathLike, threads: int | None = None):
         self.folder = tempfile.TemporaryDirectory()
@@ -38,6 +39,7 @@ class PredictorProcess:
             [sys.executable, "-P", "-m", "allmlp.backends.process", self.name, str(threads or 0)], env=environment,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.remarks, text=True, encoding="utf-8",
         )  # fmt: skip
+        self.cpu_seconds = 0.0
         self.about: dict[str, Any] = {}
         self.about = self._answer()
 
@@ -76,6 +78,7 @@ class PredictorProcess:
         if "error" in answer:
             self.close()
             raise BadCheckpoint(answer["error"])
+        self.cpu_seconds = answer.pop("cpu_seconds")
         return answer
 
     def close(self) -> None:
@@ -97,7 +100,7 @@ class PredictorProcess:
 def serve(arguments: Sequence[str], questions: IO[str], answers: IO[str]) -> None:
     """What the process does: load, then answer until the questions end."""
     def answer(**said: Any) -> None:
-        answers.write(json.dumps(said) + "\n")
+        answers.write(json.dumps({"cpu_seconds": time.process_time(), **said}) + "\n")
         answers.flush()
 
     try:
@@ -128,6 +131,15 @@ def serve(arguments: Sequence[str], questions: IO[str], answers: IO[str]) -> Non
                 answer(torch="torch" in sys.modules, memory_bytes=_peak_memory())
     except AllMLPError as error:
         answer(error=str(error))
+
+
+def busy_seconds() -> float | None:
+    """Processor seconds that all processes of the machine took so far, and those that its host kept from it; None where
+    the system does not say."""
+    with contextlib.suppress(OSError):
+        user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+        return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    return None
 
 
 def _peak_memory() -> int | None:

@@ -65,4 +65,4 @@ def load(path: Path, manifest: Manifest, threads: int | None = None) -> ExportPr
         with torch.inference_mode():
             return network(torch.from_numpy(np.require(batch, requirements="W"))).numpy()
 
-    return ExportPredictor(manifest, run)
+    return ExportPredictor(path, manifest, run)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from allmlp.backends.exported import ExportPredictor
+from allmlp.backends.exported import ExportPredictor, refused
 from allmlp.backends.manifest import Manifest, Precision
 from allmlp.backends.packages import need
-from allmlp.errors import BadCheckpoint, BadSetting
+from allmlp.errors import BadSetting
 
 if TYPE_CHECKING:
     from allmlp.models.model import Model
@@ -49,7 +49,7 @@ def load(path: Path, manifest: Manifest, threads: int | None = None) -> ExportPr
     try:
         network = timm.create_model(f"local-dir:{path}", pretrained=True).eval()
     except Exception as error:  # whatever timm and its libraries say of the folder
-        raise BadCheckpoint(f"{path}: timm refuses it: {' '.join(str(error).split())[:200]}") from None
+        raise refused(path, "timm", error) from None
     if manifest.precision == "bf16":
         network = network.to(torch.bfloat16)
     dtype = next(network.parameters()).dtype
@@ -58,4 +58,4 @@ def load(path: Path, manifest: Manifest, threads: int | None = None) -> ExportPr
         with torch.inference_mode():
             return network(to_network_input(batch, manifest.preprocess).to(dtype)).float().numpy()
 
-    return ExportPredictor(manifest, run)
+    return ExportPredictor(path, manifest, run)

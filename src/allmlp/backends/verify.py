@@ -2,6 +2,7 @@
 
 import contextlib
 import operator
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -11,11 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from allmlp.backends.manifest import Verification
-from allmlp.backends.process import PredictorProcess
+from allmlp.backends.process import PredictorProcess, busy_seconds
 from allmlp.errors import BadData
 
 MOST_CLEAR_MISTAKES = 5.0  # percent of images where the export names a class that PyTorch clearly does not prefer
 LEAST_ROUNDS, MOST_ROUNDS, SECONDS = 5, 30, 3.0
+LEAST_ELAPSED = 1.0
+MOST_OTHERS = 6.0  # percent of the processors, as in benchmarks/engine_peers.py: beyond it latencies have a remark
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,18 @@ def verify(folder: Path, evidence: Evidence, limit: float, *, threads: int | Non
     """
     with contextlib.ExitStack() as stack:
         process = stack.enter_context(PredictorProcess(folder, threads))
+        processes = [process]
         logits = process.logits(evidence.images)
         callers = {"export": process.seconds, "pytorch": lambda: _seconds(evidence)}
         if fp32 is not None:
-            other = stack.enter_context(PredictorProcess(fp32, threads))
-            other.logits(evidence.images[:1])
-            callers["fp32"] = other.seconds
+            processes.append(stack.enter_context(PredictorProcess(fp32, threads)))
+            processes[1].logits(evidence.images[:1])
+            callers["fp32"] = processes[1].seconds
+        before, own, started = busy_seconds(), _own_seconds(processes), time.perf_counter()
         latencies = _in_turn(callers)
+        others = None
+        if before is not None and (after := busy_seconds()) is not None:
+            others = others_percent(after - before, _own_seconds(processes) - own, time.perf_counter() - started)
     found, mistakes = _compare(logits, evidence, limit)
     times = {name: 1000 * statistics.median(seconds) for name, seconds in latencies.items()}
     failures = []
@@ -68,15 +76,33 @@ def verify(folder: Path, evidence: Evidence, limit: float, *, threads: int | Non
     if max_drop is not None and found["accuracy_drop"] > max_drop:
         failures.append(f"it loses {found['accuracy_drop']:.2f} points of accuracy, more than the {max_drop:g} asked "
                         "for")
+    remarks = [process.about["remark"]]
+    if others is not None and others > MOST_OTHERS:
+        remarks.append(f"other processes had {others:.0f} % of the processors while latencies were measured; measure "
+                       "them again on a machine that is idle")
     if fp32 is not None and statistics.median(map(operator.truediv, latencies["export"], latencies["fp32"])) > 1:
         failures.append(f"it is slower than fp32 ({times['export']:.2f} ms per image, {times['fp32']:.2f} ms)")
     return Verification(
         source=evidence.source, images=len(evidence.images), **found, limit=limit, max_drop=max_drop,
         latency_ms=times["export"], pytorch_latency_ms=times["pytorch"], fp32_latency_ms=times.get("fp32"),
         rounds=len(latencies["export"]), threads=threads, load_seconds=process.about["load_seconds"],
-        without_torch=not process.about["torch"], remark=process.about["remark"],
+        without_torch=not process.about["torch"], others_percent=others,
+        remark="; ".join(remark for remark in remarks if remark) or None,
         failures=tuple(failures),
     )  # fmt: skip
+
+
+def others_percent(busy: float, own: float, elapsed: float, processors: int | None = None) -> float | None:
+    """Of the processors of this machine (or so many), what others had in `elapsed` seconds: `busy` processor seconds
+    went by, `own` of them with those who are measured. None for so short a time that the system's clock, which counts
+    hundredths, would decide."""
+    if elapsed < LEAST_ELAPSED:
+        return None
+    return min(100.0, 100 * max(0.0, busy - own) / elapsed / (processors or os.cpu_count() or 1))
+
+
+def _own_seconds(processes: list[PredictorProcess]) -> float:
+    return time.process_time() + sum(process.cpu_seconds for process in processes)
 
 
 def _seconds(evidence: Evidence) -> float:

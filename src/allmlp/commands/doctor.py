@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import allmlp
-from allmlp.backends import BACKENDS
+from allmlp.backends import BACKENDS, Backend
 from allmlp.backends.packages import install_line, version
 
-HEAVY = {"torch", "timm", "executorch"}  # seconds to load: that they are installed has to do
+HEAVY = {"torch", "timm", "executorch", "nncf", "torchao"}  # seconds to load: that they are installed has to do
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow", "safetensors", "onnx", "onnxscript", "onnxruntime",
              "openvino", "nncf", "executorch", "torchao", "pyarrow", "h5py")  # fmt: skip
 FEATURES = ("avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx512vbmi", "avx512_bf16",
@@ -28,7 +28,6 @@ NEEDS: dict[tuple[str, str], tuple[str, ...]] = {
     **{("neon-i8mm", precision): ("asimddp", "i8mm") for precision in ("fp32", "bf16", "int8")},
     ("neon", "int8"): ("asimddp",),
 }  # what a kernel of the engine takes, in Linux's words; those that run on every processor of their kind: nothing
-WRITING = {"onnx": ("onnx", "onnxscript")}  # packages that exporting takes besides those that running does
 
 
 def run(options: argparse.Namespace) -> int:
@@ -65,17 +64,20 @@ def features(said: dict[str, str]) -> set[str]:
 
 
 def backends() -> list[dict[str, Any]]:
-    """Each backend: whether it works, else why not and what installs it."""
+    """Each backend: whether it works, else why not and what installs it; so too where all but int8 does."""
     return [{"name": name, "precisions": list(backend.limits), "quantisers": list(backend.quantisers),
-             **_works((*backend.packages, *WRITING.get(name, ())))} for name, backend in BACKENDS.items()]
+             **_works(backend)} for name, backend in BACKENDS.items()]
 
 
-def _works(packages: tuple[str, ...]) -> dict[str, Any]:
-    for package in packages:
-        reason = _problem(package)
-        if reason:
-            return {"works": False, "why": reason}
-    return {"works": True, "why": None}
+def _works(backend: Backend) -> dict[str, Any]:
+    if reason := _first_problem(*backend.packages, *backend.writing):
+        return {"works": False, "why": reason}
+    reason = _first_problem(*backend.quantising)
+    return {"works": True, "why": reason and f"all but int8: {reason}"}
+
+
+def _first_problem(*packages: str) -> str | None:
+    return next((reason for package in packages if (reason := _problem(package))), None)
 
 
 def _problem(package: str) -> str | None:

@@ -24,7 +24,7 @@ from allmlp.errors import AllMLPError, BadData, BadSetting
 from allmlp.evaluate.names import align_labels
 from allmlp.models.model import Model
 from allmlp.preprocess import Preprocess, fit
-from allmlp.quantize.calibrate import BEST, Choices
+from allmlp.quantize.choices import BEST, Choices
 
 IMAGES = 64  # to compare on, where no accuracy is asked for
 CALIBRATION = 64  # that int8 has its ranges from

@@ -25,7 +25,7 @@ from allmlp.train import train
 from allmlp.train.display import SilentDisplay, display_for_stderr
 from allmlp.train.distributed import Processes, join
 from allmlp.train.engine import Engine
-from allmlp.train.run_folder import read_recipe, read_run, read_split
+from allmlp.train.run_folder import read_begun, read_recipe, read_split
 from allmlp.train.start import network_config
 from allmlp.values import with_dotted
 from allmlp.weights.hub import is_hub_name
@@ -131,7 +131,7 @@ def resumed_run(options: argparse.Namespace) -> Plan:
         raise BadSetting(f"--resume goes on with the run as it is, so {given[0]!r} cannot be given with it; "
                          "start a new run to change it")
     output = Path(options.resume)
-    recipe, about = read_recipe(output), read_run(output)
+    recipe, about = read_recipe(output), read_begun(output)
     source = about.get("source") or {}
     data = reopened(source, read_split(output))
     return Plan(recipe, data, output, source, about["threads"], about.get("processes", 1))

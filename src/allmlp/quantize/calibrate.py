@@ -9,57 +9,31 @@ network was fitted to.
 Activations are seen twice: once for their extremes, and once counted in bins between them.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
-from allmlp.errors import BadData, BadSetting
+from allmlp.errors import BadData
+from allmlp.models.blocks.mixer import MixerConfig
+from allmlp.models.blocks.resmlp import ResMLPConfig
+from allmlp.models.config import ModelConfig
 from allmlp.models.fold import fold
 from allmlp.models.model import Model
 from allmlp.preprocess import to_network_input
+from allmlp.quantize.choices import BEST, Calibration, Choices
 from allmlp.quantize.tables import gelu, gelu_table, index_range
 
 PERCENTILE = 99.999  # of a tensor's values, at either end
 BATCH = 16
+MOST_NUMBERS = 1 << 26  # of a layer, of all images that are looked at together: 512 MB in float64
+MOST_COUNTED = 1 << 24  # numbers at a time
 TENSOR_BINS, CHANNEL_BINS = 4096, 512
 CUTS = np.linspace(1, 0.3, 36)  # parts of a range that `mse` tries
-
-Calibration = Literal["minmax", "percentile", "mse"]
-
-
-@dataclass(frozen=True)
-class Choices:
-    """How int8 is fitted to a network; the arithmetic is the same for all.
-
-    `migrate`: from 0, channels of one operand keep their own scales' differences, to 1, all have one range and the
-    weights behind them the differences. `fit`: round weights for sums of real activations, and let the layers' shifts
-    take back what is lost on average. `headroom`: how many times its range each channel that token mixing sees is
-    given, since so few images show little of a single channel and the next one may go beyond. `activations`: in the
-    fixed ranges of calibration, by tensor (`int8.py`), or each token and channel in that of the moment (`dynamic.py`).
-    """
-
-    calibration: Calibration = "mse"
-    migrate: float = 0.5
-    fit: bool = True
-    headroom: float = 1.2
-    activations: Literal["static", "dynamic"] = "static"
-
-    def __post_init__(self) -> None:
-        if self.calibration not in get_args(Calibration):
-            raise BadSetting(f"calibration {self.calibration!r}; accepted: {', '.join(get_args(Calibration))}")
-        if self.activations not in ("static", "dynamic"):
-            raise BadSetting(f"activations {self.activations!r}; accepted: static, dynamic")
-        if not 0 <= self.migrate <= 1:
-            raise BadSetting(f"migrate {self.migrate:g}; accepted: 0 to 1")
-        if not 1 <= self.headroom <= 4:
-            raise BadSetting(f"headroom {self.headroom:g}; accepted: 1 to 4")
-
-
-BEST = Choices()  # by results/int8_choices.csv
 
 
 @dataclass(frozen=True)
@@ -126,6 +100,19 @@ def calibrate(model: Model, images: np.ndarray, choices: Choices = BEST) -> tupl
     return tuple(BlockRanges(**ranges_) for ranges_ in found)
 
 
+def images_at_once(config: ModelConfig, most: int) -> int:
+    """How many images, at most `most` and at least one, have no layer of more than `MOST_NUMBERS`. `config`: of a
+    network that int8 is for."""
+    tokens = math.prod(config.grid)
+    largest = max(3 * math.prod(config.image_size), tokens * config.width)
+    for layer in config.layers:
+        if isinstance(layer, MixerConfig):
+            largest = max(largest, layer.token_hidden * config.width)
+        hidden = layer.channel_hidden if isinstance(layer, MixerConfig | ResMLPConfig) else getattr(layer, "hidden", 0)
+        largest = max(largest, tokens * hidden)
+    return max(1, min(most, MOST_NUMBERS // largest))
+
+
 class Key(NamedTuple):
     block: int
     name: str
@@ -148,8 +135,9 @@ def _watch(folded: Model, images: np.ndarray, see: Callable[[Key, torch.Tensor],
         for module, name, what in WATCHED[config.kind]
     ]
     try:
-        for first in range(0, len(images), BATCH):
-            if not folded(to_network_input(images[first : first + BATCH], folded.preprocess)).isfinite().all():
+        batch = images_at_once(folded.config, BATCH)
+        for first in range(0, len(images), batch):
+            if not folded(to_network_input(images[first : first + batch], folded.preprocess)).isfinite().all():
                 raise _overflows("at its end")
     finally:
         for each in hooks:
@@ -170,8 +158,11 @@ def _count(values: torch.Tensor, low_high: np.ndarray) -> np.ndarray:
     channels, bins = values.shape[1], _bins(values.shape[1])
     low, high = torch.from_numpy(low_high)
     width = torch.clamp((high - low) / bins, min=1e-30)
-    index = ((values.double() - low) / width).long().clamp_(0, bins - 1) + torch.arange(channels) * bins
-    return torch.bincount(index.flatten(), minlength=channels * bins).reshape(channels, bins).numpy()
+    counts = torch.zeros(channels * bins, dtype=torch.long)
+    for part in values.split(max(1, MOST_COUNTED // channels)):
+        index = ((part.double() - low) / width).long().clamp_(0, bins - 1) + torch.arange(channels) * bins
+        counts += torch.bincount(index.flatten(), minlength=channels * bins)
+    return counts.reshape(channels, bins).numpy()
 
 
 def _chosen(calibration: Calibration, key: Key, low_high: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -15,7 +15,8 @@ import numpy as np
 
 from allmlp.quantize import exact as floats
 from allmlp.quantize.arithmetic import Floats, Int8Linear, Sums, accumulate, approximate_sums, normalise
-from allmlp.quantize.calibrate import BlockRanges, Choices
+from allmlp.quantize.calibrate import BlockRanges
+from allmlp.quantize.choices import Choices
 from allmlp.quantize.exact import activate, turned
 from allmlp.quantize.int8 import MIDDLE, Left, Sample, centred, fitted, linear, migrate, of_both
 from allmlp.quantize.parts import BlockParts, GMLPParts, Linear, MixerParts, Norm

@@ -29,7 +29,12 @@ def linear(x: Floats, layer: Linear, stored: Stored = as_float32) -> Floats:
 
 
 def activate(x: Floats, kind: str) -> Floats:
-    return gelu(x, kind).astype(np.float32)
+    if x.ndim < 3:
+        return gelu(x, kind).astype(np.float32)
+    result = np.empty_like(x, dtype=np.float32)
+    for one, its in zip(x, result, strict=True):  # image by image: GELU takes float64, several times
+        its[...] = gelu(one, kind)
+    return result
 
 
 def mix_tokens(x_NSC: Floats, block: MixerParts | ResMLPParts, stored: Stored = as_float32) -> Floats:

@@ -30,7 +30,8 @@ import numpy as np
 
 from allmlp.quantize import exact as floats
 from allmlp.quantize.arithmetic import Int8Linear, apply, approximate_sums, normalise, to_byte
-from allmlp.quantize.calibrate import BEST, BlockRanges, Choices
+from allmlp.quantize.calibrate import BlockRanges
+from allmlp.quantize.choices import Choices
 from allmlp.quantize.exact import activate, turned
 from allmlp.quantize.exact import linear as exact_linear
 from allmlp.quantize.parts import BlockParts, GMLPParts, Linear, MixerParts, Norm, ResMLPParts
@@ -142,17 +143,12 @@ def migrate(largest: np.ndarray, *layers: Linear, strength: float = 0.5) -> tupl
     return factor, max(scale, TINY), [Linear(layer.weight * factor, layer.bias) for layer in layers]
 
 
-def quantise_block(block: BlockParts, ranges: BlockRanges, choices: Choices = BEST) -> Int8Block:
-    """A block in int8, for activations of the given ranges; weights rounded to nearest."""
-    return quantise_for(block, ranges, choices, None)[0]
-
-
 Left = tuple[bool, bool]  # whether token mixing and channel mixing stay in float
 
 
 def quantise_for(block: BlockParts, ranges: BlockRanges, choices: Choices, sample: Sample | None,
                  left: Left = (False, False)) -> tuple[Int8Block, Sample | None]:
-    """A block in int8, fitted to `sample` where there is one; and the sample behind the block.
+    """A block in int8, fitted to `sample`, else with weights rounded to nearest; and the sample behind the block.
 
     `left`: what will run in float all the same. It is not fitted, and what is behind it meets its floats."""
     if isinstance(block, GMLPParts):

@@ -1,5 +1,7 @@
 """What int8 costs one layer; read from manifests without PyTorch."""
 
+import pydantic
+
 from allmlp.values import Value
 
 
@@ -8,6 +10,6 @@ class LayerCost(Value):
     stem."""
 
     layer: str
-    block: int | None
-    rms_error: float
-    top1_agreement_percent: float
+    block: int | None = pydantic.Field(ge=0, strict=True)
+    rms_error: float = pydantic.Field(ge=0, strict=True)
+    top1_agreement_percent: float = pydantic.Field(ge=0, le=100, strict=True)

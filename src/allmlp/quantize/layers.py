@@ -4,6 +4,7 @@ A layer is what runs as one: `stem`; of block N `blocks.N.tokens`, its token mix
 channel mixing, each with both products and the GELU between them. A gMLP block is one layer, `blocks.N`.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
@@ -21,6 +22,11 @@ def of_block(number: int, gated: bool) -> tuple[str, str]:
 def all_layers(gated: Sequence[bool]) -> tuple[str, ...]:
     """The names of a network's layers, in order; `gated`: of each block, whether it is gMLP's."""
     return tuple(dict.fromkeys((STEM, *(name for number, one in enumerate(gated) for name in of_block(number, one)))))
+
+
+def is_layer(name: str) -> bool:
+    """Whether some network has a layer of this name."""
+    return re.fullmatch(rf"{STEM}|blocks\.\d{{1,4}}(\.(tokens|channels))?", name, re.ASCII) is not None
 
 
 def chosen(wanted: Iterable[str], layers: Sequence[str]) -> tuple[str, ...]:

@@ -8,13 +8,14 @@ import numpy as np
 from allmlp.models.model import Model
 from allmlp.quantize import dynamic, layers
 from allmlp.quantize.arithmetic import Int8Linear, apply, approximate_sums
-from allmlp.quantize.calibrate import BEST, Choices, calibrate
+from allmlp.quantize.calibrate import calibrate, images_at_once
+from allmlp.quantize.choices import BEST, Choices
 from allmlp.quantize.dynamic import DynamicBlock
 from allmlp.quantize.exact import linear as exact_linear
 from allmlp.quantize.int8 import Int8Block, Sample, fitted, linear, quantise_for
 from allmlp.quantize.parts import PIXEL_CENTRE, BlockParts, GMLPParts, Linear, Parts, take_apart
 
-FIT_TOKENS, LEAST_FIT_IMAGES = 8192, 8  # how much of the calibration images weights are fitted to
+FIT_TOKENS, LEAST_FIT_IMAGES = 8192, 8  # how much of the calibration images weights are fitted to, as memory allows
 
 QuantisedBlock = Int8Block | DynamicBlock
 Half = BlockParts | QuantisedBlock  # of a block, for what it does with tokens, or with channels
@@ -59,7 +60,7 @@ def quantise(model: Model, images: np.ndarray, choices: Choices = BEST, float_la
     ranges = calibrate(model, images, choices)
     stem, sample = linear(parts.stem, 1.0, PIXEL_CENTRE), None
     if choices.fit:
-        most = max(FIT_TOKENS // parts.tokens, LEAST_FIT_IMAGES)
+        most = images_at_once(model.config, max(FIT_TOKENS // parts.tokens, LEAST_FIT_IMAGES))
         chosen = np.linspace(0, len(images) - 1, min(len(images), most)).round().astype(np.int64)
         pixels = parts.rows_of(images[chosen])
         exact = exact_linear(pixels.astype(np.float32) - PIXEL_CENTRE, parts.stem)

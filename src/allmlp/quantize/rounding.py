@@ -3,13 +3,15 @@
 The method is GPTQ's (arXiv 2210.17323): weights are rounded input by input, and what one rounding adds to the output,
 on average over sample operands, the weights not yet rounded take back as well as they can. Where we differ: eight bits,
 and inputs from the largest to the smallest (its "act order"), always. Scales are those of rounding to nearest, so
-nothing but the whole numbers changes.
+nothing but the whole numbers changes. A layer with more than `MOST_INPUTS`, such as a stem of huge patches, is rounded
+in stretches of at most so many, each for itself: what that takes grows by the square of their number.
 """
 
 import numpy as np
 
 DAMPING = 0.01  # of the mean of the products' diagonal: what keeps the solution from fitting the sample's noise
 MOST_ROWS = 8192  # of the sample; more change nothing
+MOST_INPUTS = 6144  # 5 matrices of so many squared are 1.5 GB; Mixer-H has 5120
 
 
 def thinned(rows: np.ndarray, most: int = MOST_ROWS) -> np.ndarray:
@@ -21,7 +23,12 @@ def thinned(rows: np.ndarray, most: int = MOST_ROWS) -> np.ndarray:
 
 def compensated(weight: np.ndarray, scale: np.ndarray, operands: np.ndarray) -> np.ndarray:
     """int8 (outputs, inputs): `weight` over `scale` (outputs,), rounded for operands like `operands` (rows, inputs)."""
-    rows = thinned(operands).astype(np.float64)
+    rows, parts = thinned(operands), -(-weight.shape[1] // MOST_INPUTS)
+    return np.concatenate([_compensated(some, scale, of_rows.astype(np.float64)) for some, of_rows in zip(
+        np.array_split(weight, parts, axis=1), np.array_split(rows, parts, axis=1), strict=True)], axis=1)
+
+
+def _compensated(weight: np.ndarray, scale: np.ndarray, rows: np.ndarray) -> np.ndarray:
     products = rows.T @ rows
     order = np.argsort(-np.diag(products), kind="stable")
     products = products[np.ix_(order, order)]

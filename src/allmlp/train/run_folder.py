@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from allmlp.data.dataset import Data
-from allmlp.errors import BadCheckpoint, BadSetting, TrainingStopped
+from allmlp.errors import BadCheckpoint, BadSetting, TrainingStopped, printable
 from allmlp.files import write_text_atomically
 from allmlp.recipe import Recipe
 
@@ -29,6 +29,9 @@ PACKAGES = ("allmlp", "torch", "torchvision", "timm", "numpy", "pillow", "safete
 RUN_FILES = ("recipe.json", "run.json", "split.json", "metrics.jsonl", "summary.csv", "results.json", "batch.png",
              "report.html", "state.safetensors", "best.safetensors", "last.safetensors", "events.out.tfevents.*")
 BEFORE = ("run.json", "split.json")  # written before recipe.json, which marks a begun run
+GOES_ON_WITH: dict[str, tuple[type, str]] = {  # of run.json, in a run that is resumed
+    "threads": (int, "its number of CPU threads"), "device": (str, "its device"), "command": (str, "its command"),
+    "machine": (dict, "what is known of its machine")}  # fmt: skip
 SUMMARY_COLUMNS = ("epoch", "train_loss", "eval_loss", "eval_top1", "eval_top5", "lr")
 
 
@@ -43,6 +46,7 @@ def prepare(output: Path, recipe: Recipe, resume: bool, overwrite: bool) -> None
             raise BadSetting(f"{output}: nothing to resume (no recipe.json); start the run without --resume")
         if read_recipe(output) != recipe:
             raise BadSetting(f"{output}: was begun with another recipe; resume it with its own recipe.json")
+        read_begun(output)
         for unfinished in output.glob(".*.tmp"):
             if unfinished.name[1:].partition(".")[0] in {name.partition(".")[0] for name in RUN_FILES}:
                 unfinished.unlink(missing_ok=True)
@@ -93,6 +97,18 @@ def read_run(output: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or not isinstance(found.get("source") or {}, dict):
         raise BadCheckpoint(f"{output / 'run.json'}: not the description of a run; copy the run folder again")
     return found
+
+
+def read_begun(output: Path) -> dict[str, Any]:
+    """The description of a run that goes on, with all that takes. Raises `BadCheckpoint`, before any work is done."""
+    about = read_run(output)
+    for name, (kind, like) in GOES_ON_WITH.items():
+        given = about.get(name)
+        if not isinstance(given, kind) or isinstance(given, bool) or given in (0, ""):
+            what = "is missing" if name not in about else f"is {printable(repr(given), 60)}"
+            raise BadCheckpoint(f"{output / 'run.json'}: {name!r} {what}, and a run goes on with {like}; copy the run "
+                                "folder again, or write there what the run had")
+    return about
 
 
 def read_split(output: Path) -> dict[str, list[str]] | None:
