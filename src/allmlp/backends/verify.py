@@ -80,8 +80,11 @@ def verify(folder: Path, evidence: Evidence, limit: float, *, threads: int | Non
     if others is not None and others > MOST_OTHERS:
         remarks.append(f"other processes had {others:.0f} % of the processors while latencies were measured; measure "
                        "them again on a machine that is idle")
-    if fp32 is not None and statistics.median(map(operator.truediv, latencies["export"], latencies["fp32"])) > 1:
-        failures.append(f"it is slower than fp32 ({times['export']:.2f} ms per image, {times['fp32']:.2f} ms)")
+    if fp32 is not None:
+        ratio = statistics.median(map(operator.truediv, latencies["export"], latencies["fp32"]))
+        if ratio > 1:
+            failures.append(f"it is slower than fp32: {ratio:.4g} times as long, in the median of rounds"
+                            f" ({times['export']:.3g} ms per image, {times['fp32']:.3g} ms)")
     return Verification(
         source=evidence.source, images=len(evidence.images), **found, limit=limit, max_drop=max_drop,
         latency_ms=times["export"], pytorch_latency_ms=times["pytorch"], fp32_latency_ms=times.get("fp32"),
