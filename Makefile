@@ -50,8 +50,8 @@ native: $(VENV)/.native
 
 # The engine with every access and every overflow checked, and its own tests in it.
 native-sanitize: $(VENV)/.installed-dev
-	$(RUN) pip install --quiet --upgrade --no-deps --target $(VENV)/sanitized -C cmake.define.ALLMLP_SANITIZE=ON \
-		-C build-dir=build/sanitized ./native
+	$(RUN) pip install --quiet --upgrade --no-deps --target $(VENV)/sanitized --config-settings cmake.define.ALLMLP_SANITIZE=ON \
+		--config-settings build-dir=build/sanitized ./native
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 PYTHONPATH=$(VENV)/sanitized $(RUN) pytest tests/native
 
