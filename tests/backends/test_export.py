@@ -14,7 +14,7 @@ from allmlp.backends.export import Exported, Wish, export, put
 from allmlp.backends.manifest import Manifest
 from allmlp.backends.process import PredictorProcess
 from allmlp.backends.pytorch import PyTorchPredictor
-from allmlp.backends.verify import Evidence, others_percent
+from allmlp.backends.verify import Evidence, _compare, others_percent
 from allmlp.commands.launch import launch
 from allmlp.errors import BadCheckpoint, BadData, BadSetting, CannotWrite, UnknownName
 from allmlp.models.blocks import MixerConfig
@@ -295,6 +295,14 @@ def test_an_export_that_cannot_be_finished_leaves_the_earlier_one(tmp_path: Path
         exported(network(), tmp_path / "page", Wish("onnx", threads=1), overwrite=True, finish=finish)
     assert everything(tmp_path) == ["page", "page/manifest.json", "page/model.onnx"]
     assert (tmp_path / "page" / "model.onnx").read_text() == "earlier"
+
+
+def test_an_accuracy_that_drops_by_just_what_is_allowed_drops_by_no_more():
+    logits, labels = np.tile(np.float32([1, 0]), (100, 1)), np.zeros(100, np.int64)
+    seen = Evidence(pictures(100), labels, "noise", logits, lambda images: logits[: len(images)])
+    for wrong in range(1, 100):
+        answers = np.where(np.arange(100)[:, None] < wrong, logits[:, ::-1], logits)
+        assert _compare(answers, seen, limit=1.0)[0]["accuracy_drop"] == wrong
 
 
 def test_what_others_had_of_the_processors_is_what_is_busy_and_not_ours():
