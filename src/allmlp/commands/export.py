@@ -17,7 +17,7 @@ from allmlp.backends.graph import check_exportable
 from allmlp.backends.manifest import Verification, digest
 from allmlp.backends.pytorch import PyTorchPredictor
 from allmlp.backends.verify import Evidence
-from allmlp.commands.source import open_source, refuse_idle, run_data, run_folder_of, source_of
+from allmlp.commands.source import as_learnt, open_source, refuse_idle, run_data, run_folder_of, source_of
 from allmlp.data import open_data
 from allmlp.data.dataset import Data, ImageDataset
 from allmlp.errors import AllMLPError, BadData, BadSetting
@@ -96,9 +96,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def find_data(options: argparse.Namespace) -> tuple[Data, bool]:
-    """The data that was asked for, else that of the run, else the digits; and whether it is the network's own."""
+    """The data that was asked for, divided as the run did that learnt from it, else that of the run, else the digits;
+    and whether it is the network's own."""
     if options.data:
-        return open_source(options, source_of(options)), True
+        return as_learnt(options.model, open_source(options, source_of(options)), options), True
     if data := run_data(options.model):
         return data, True
     if run_folder_of(options.model):

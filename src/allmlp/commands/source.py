@@ -52,6 +52,28 @@ def run_data(model: str) -> Data | None:
         return None
 
 
+def split_of_run(model: str, data: str) -> dict[str, list[str]] | None:
+    """What the run that a MODEL is of held out of this very DATA: it is not to be measured on images it learnt from."""
+    from allmlp.train import run_folder
+
+    folder = run_folder_of(model)
+    if folder is None:
+        return None
+    source = run_folder.read_run(folder).get("source") or {}
+    return run_folder.read_split(folder) if source.get("data") == canonical(data) else None
+
+
+def as_learnt(model: str, data: Data, options: argparse.Namespace) -> Data:
+    """`data`, which the options opened, divided as in the run that a MODEL is of, where that learnt from it.
+
+    What a run held out whose description is damaged is not known: then `data` as it is. Raises what opening does."""
+    try:
+        split = split_of_run(model, options.data)
+    except AllMLPError:
+        return data
+    return data if split is None else open_source(options, source_of(options), split)
+
+
 def open_source(
     options: argparse.Namespace, source: Mapping[str, Any], split_files: Mapping[str, Sequence[str]] | None = None
 ) -> Data:
