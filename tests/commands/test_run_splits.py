@@ -12,6 +12,7 @@ from allmlp.cli import parser
 from allmlp.commands.bench import entries_of
 from allmlp.commands.bench_source import opened_data
 from allmlp.commands.export import find_data
+from allmlp.commands.source import run_folder_of
 from allmlp.data import canonical, open_data
 from allmlp.data.imagefolder import FolderImages
 
@@ -56,6 +57,12 @@ def test_accuracy_is_measured_on_what_the_run_held_out(photos: Path, run: Path, 
     entry, = entries_of(str(run), {"pytorch": True}, options, opened_data(options), tmp_path / "0")
     assert entry.top1_images == len(json.loads((run / "split.json").read_text())["val"]) == 8
     assert f"{photos} is divided as its run did" in capsys.readouterr().err
+
+
+def test_published_weights_are_of_no_run_though_the_current_folder_is_one(run: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(run)
+    assert run_folder_of("best.safetensors") == Path()
+    assert run_folder_of("mixer_b16_224.goog_in1k") is None
 
 
 def test_a_run_whose_description_is_damaged_takes_the_data_as_it_is(photos: Path, run: Path):

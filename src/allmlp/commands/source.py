@@ -36,6 +36,8 @@ def reopened(source: Mapping[str, Any], split_files: Mapping[str, Sequence[str]]
 
 def run_folder_of(model: str) -> Path | None:
     """The run folder that a MODEL is or lies in; None where it is of no run."""
+    if not os.path.exists(model):  # a name, which lies in no folder, be the current one a run or not
+        return None
     folder = Path(model) if os.path.isdir(model) else Path(model).parent
     return folder if os.path.exists(folder / "run.json") else None
 
