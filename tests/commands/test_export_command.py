@@ -16,6 +16,7 @@ from allmlp.commands.doctor import why_not
 from allmlp.commands.export import evidence, pictures
 from allmlp.data.dataset import Data
 from allmlp.data.digits import ArrayImages
+from allmlp.errors import BadData
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'allmlp[export]'")
 pytest.importorskip("onnx", reason="onnx is not installed: pip install 'allmlp[export]'")
@@ -122,6 +123,15 @@ def test_what_is_compared_on_was_not_calibrated_on():
     assert [*alone.labels] == [*alone.images[:, 0, 0, 0]]
     apart = evidence(model, Data("x", dataset.classes, {"train": dataset, "test": dataset}), True, 3, 4, False)
     assert [*apart.images[:, 0, 0, 0]] == [0, 4, 9]
+
+
+def test_classes_without_names_are_compared_by_accuracy_only_where_they_are_as_many_as_the_datas():
+    dataset = ArrayImages(np.zeros((4, 8, 8, 3), np.uint8), np.arange(4), tuple("0123"), list("abcd"))
+    data = Data("x", dataset.classes, {"train": dataset, "test": dataset})
+    model = create_model("mixer_p2_8", num_classes=7)
+    with pytest.raises(BadData, match="the network has 7 classes without names, and the data 4"):
+        evidence(model, data, True, None, 4, needs_labels=True)  # it would be wrong before and after, and lose nothing
+    assert evidence(model, data, True, None, 4, needs_labels=False).labels is None
 
 
 def test_the_command_line_offers_every_backend():

@@ -21,6 +21,7 @@ from allmlp.commands.source import as_learnt, open_source, refuse_idle, run_data
 from allmlp.data import open_data
 from allmlp.data.dataset import Data, ImageDataset
 from allmlp.errors import AllMLPError, BadData, BadSetting
+from allmlp.evaluate.dataset import check_number
 from allmlp.evaluate.names import align_labels
 from allmlp.models.model import Model
 from allmlp.preprocess import Preprocess, fit
@@ -119,15 +120,16 @@ def evidence(model: Model, data: Data, own: bool, count: int | None, calibration
     if not len(chosen):
         raise BadData(f"{data.name}: no image in its {split} split to compare on")
     images = np.stack([fit(dataset.image(int(index)), model.preprocess) for index in chosen])
+    predictor = PyTorchPredictor(model, max_batch=IMAGES)
     labels = None
     if own and data.task == "classification":
         try:
+            check_number(model.num_classes, predictor, dataset)
             aligned, _ = align_labels(dataset.classes, model.classes, dataset.labels)
             labels = aligned[chosen] if aligned.ndim == 1 else None
         except BadData:  # images of other classes do to compare logits
             if needs_labels:
                 raise
-    predictor = PyTorchPredictor(model, max_batch=IMAGES)
     return Evidence(images, labels, f"{data.name}, {split}", predictor(images), predictor)
 
 
