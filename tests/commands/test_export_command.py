@@ -125,6 +125,14 @@ def test_what_is_compared_on_was_not_calibrated_on():
     assert [*apart.images[:, 0, 0, 0]] == [0, 4, 9]
 
 
+def test_all_training_images_do_to_compare_on_where_none_is_calibrated_on():
+    dataset = ArrayImages(np.zeros((4, 8, 8, 3), np.uint8), np.zeros(4, np.int64), ("0",), list("abcd"))
+    data, model = Data("x", dataset.classes, {"train": dataset}), create_model("mixer_p2_8", num_classes=1)
+    assert len(evidence(model, data, True, None, 0, needs_labels=False).images) == 4
+    with pytest.raises(BadData, match="all 4 training images, .* give fewer --calibration-images"):
+        evidence(model, data, True, None, 64, needs_labels=False)
+
+
 def test_classes_without_names_are_compared_by_accuracy_only_where_they_are_as_many_as_the_datas():
     dataset = ArrayImages(np.zeros((4, 8, 8, 3), np.uint8), np.arange(4), tuple("0123"), list("abcd"))
     data = Data("x", dataset.classes, {"train": dataset, "test": dataset})

@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
     if int8:
         calibration = pictures(data.splits["train"], model.preprocess, calibrated)
     count = options.images or (None if options.max_drop is not None else IMAGES)
-    seen = evidence(model, data, own, count, calibrated, needs_labels=options.max_drop is not None)
+    seen = evidence(model, data, own, count, calibrated if int8 else 0, needs_labels=options.max_drop is not None)
     origin = origin_of(options.model)
 
     def add_page(folder: Path) -> None:
@@ -110,15 +110,18 @@ def find_data(options: argparse.Namespace) -> tuple[Data, bool]:
 
 def evidence(model: Model, data: Data, own: bool, count: int | None, calibration: int, needs_labels: bool) -> Evidence:
     """What the export is compared on: `count` images (None: all) of the split that nothing was learnt from, if there is
-    one; else of the others than the `calibration` images that int8 has its ranges from."""
+    one; else of the others than the `calibration` images that int8 has its ranges from (0: it is not for int8)."""
     split = next(name for name in ("test", "val", "train") if name in data.splits)
     dataset = data.splits[split]
     free = np.arange(len(dataset))
-    if split == "train":
+    if split == "train" and calibration:
         free = np.setdiff1d(free, spread(len(dataset), calibration))
-    chosen = free[spread(len(free), count)]
-    if not len(chosen):
+    if not len(dataset):
         raise BadData(f"{data.name}: no image in its {split} split to compare on")
+    if not len(free):
+        raise BadData(f"{data.name}: int8 has its ranges from all {len(dataset)} training images, and there are no "
+                      "others to compare on; give fewer --calibration-images, or data with a test split")
+    chosen = free[spread(len(free), count)]
     images = np.stack([fit(dataset.image(int(index)), model.preprocess) for index in chosen])
     predictor = PyTorchPredictor(model, max_batch=IMAGES)
     labels = None
