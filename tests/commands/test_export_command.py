@@ -133,6 +133,21 @@ def test_all_training_images_do_to_compare_on_where_none_is_calibrated_on():
         evidence(model, data, True, None, 64, needs_labels=False)
 
 
+def test_more_images_than_memory_holds_are_told_with_how_many_it_does(cli, trained: Path, tmp_path: Path,
+                                                                      monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("allmlp.commands.memory.free_memory", lambda: 50 * (8 * 8 * 3 + 48 * 10))
+    arguments = ("export", trained, "--to", "onnx", "--max-drop", 100, "--threads", 1, "--output", tmp_path / "onnx")
+    code, out, err = cli(*arguments)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert "360 images of 8x8 to compare the export on" in err
+    assert "give --images N, up to 50" in err
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr("allmlp.backends.verify.AT_ONCE", 16)  # the last time two images, and all in their order
+    code, out, _ = cli(*arguments, "--images", 50, "--json")
+    found = json.loads(out)["verification"]
+    assert (code, found["images"], found["top1_agreement_percent"]) == (0, 50, 100)
+
+
 def test_classes_without_names_are_compared_by_accuracy_only_where_they_are_as_many_as_the_datas():
     dataset = ArrayImages(np.zeros((4, 8, 8, 3), np.uint8), np.arange(4), tuple("0123"), list("abcd"))
     data = Data("x", dataset.classes, {"train": dataset, "test": dataset})

@@ -17,6 +17,8 @@ from allmlp.backends.graph import check_exportable
 from allmlp.backends.manifest import Verification, digest
 from allmlp.backends.pytorch import PyTorchPredictor
 from allmlp.backends.verify import Evidence
+from allmlp.commands.bench_source import size_of_logits
+from allmlp.commands.memory import check_images
 from allmlp.commands.source import as_learnt, open_source, refuse_idle, run_data, run_folder_of, source_of
 from allmlp.data import open_data
 from allmlp.data.dataset import Data, ImageDataset
@@ -122,7 +124,10 @@ def evidence(model: Model, data: Data, own: bool, count: int | None, calibration
         raise BadData(f"{data.name}: int8 has its ranges from all {len(dataset)} training images, and there are no "
                       "others to compare on; give fewer --calibration-images, or data with a test split")
     chosen = free[spread(len(free), count)]
-    images = np.stack([fit(dataset.image(int(index)), model.preprocess) for index in chosen])
+    check_images(len(chosen), model.preprocess.image_size, size_of_logits(model))
+    images = np.empty((len(chosen), *model.preprocess.image_size, 3), np.uint8)
+    for number, index in enumerate(chosen):
+        images[number] = fit(dataset.image(int(index)), model.preprocess)
     predictor = PyTorchPredictor(model, max_batch=IMAGES)
     labels = None
     if own and data.task == "classification":

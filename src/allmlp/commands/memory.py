@@ -7,6 +7,7 @@ from allmlp.errors import BadSetting
 
 CONTAINERS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # cgroup 2 and 1
 LOGITS_BYTES = 8  # of a logit: it is computed in parts, then joined
+COMPARED_BYTES = 48  # of a logit that an export's is compared with: both, and what is computed of them in float64
 
 
 def free_memory() -> int | None:
@@ -38,3 +39,14 @@ def check_batch(batch: int, image_size: tuple[int, int], num_logits: int, proces
         raise BadSetting(f"--batch {batch}: images of {height}x{width} and what the network says of them take "
                          f"{batch * each / 1e9:,.3g} GB in {processes} process{'es' * (processes > 1)} and this one, "
                          f"and {there / 1e9:,.3g} GB are free; accepted: up to {there // each}")
+
+
+def check_images(count: int, image_size: tuple[int, int], num_logits: int) -> None:
+    """Raises `BadSetting` for so many uint8 images to compare an export on that they and their logits do not fit into
+    the memory that is free."""
+    height, width = image_size
+    each, there = 3 * height * width + COMPARED_BYTES * num_logits, free_memory()
+    if there is not None and count * each > there:
+        raise BadSetting(f"{count:,} images of {height}x{width} to compare the export on, and their logits, take "
+                         f"{count * each / 1e9:,.3g} GB, and {there / 1e9:,.3g} GB are free; give --images N, up to "
+                         f"{there // each}")
