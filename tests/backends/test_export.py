@@ -1,5 +1,6 @@
 """Exporting as a whole: run elsewhere, compared, and kept only if it is right."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,31 @@ def test_what_stood_there_stands_there_again_where_an_export_cannot_take_its_pla
         put(tmp_path / ".export.made.tmp", tmp_path / "export", overwrite=True)
     assert everything(tmp_path) == ["export", "export/manifest.json", "export/model.onnx"]
     assert (tmp_path / "export" / "model.onnx").read_text() == "earlier"
+
+
+def test_an_export_that_came_there_meanwhile_is_not_replaced_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made = earlier(tmp_path / ".export.1.tmp")
+    monkeypatch.setattr("allmlp.backends.export.check_place", lambda target, overwrite: earlier(target))
+    with pytest.raises(CannotWrite, match="cannot be written"):
+        put(made, tmp_path / "export", overwrite=False)
+    assert everything(tmp_path / "export") == ["manifest.json", "model.onnx"]
+    assert everything(made) == ["manifest.json", "model.onnx"]
+
+
+def test_a_stop_between_the_two_renames_leaves_what_stood_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made, target = earlier(tmp_path / ".export.1.tmp"), earlier(tmp_path / "export")
+    (target / "model.onnx").write_text("the one that stood there")
+    rename = os.replace
+
+    def stopped(one: Path, other: Path) -> None:
+        if one == made:
+            raise KeyboardInterrupt
+        rename(one, other)
+
+    monkeypatch.setattr(os, "replace", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        put(made, target, overwrite=True)
+    assert (target / "model.onnx").read_text() == "the one that stood there"
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "data/images/1.png", "timm/model.onnx"])

@@ -262,12 +262,14 @@ def put(made: Path, target: Path, overwrite: bool) -> None:
     check_place(target, overwrite)
     old = made.with_suffix(".old")
     try:
-        if target.exists():
+        if overwrite and target.exists():
             os.replace(target, old)
         os.replace(made, target)
-    except OSError as error:
+    except BaseException as error:  # Ctrl-C between the two must not lose what stood there either
         with contextlib.suppress(OSError):  # nothing stood there, or somebody else has put something there meanwhile
             os.replace(old, target)
+        if not isinstance(error, OSError):
+            raise
         kept = f"; what stood there is now {old}" if old.exists() else ""
         raise CannotWrite(f"{target}: cannot be written: {error.strerror}{kept}") from None
     shutil.rmtree(old, ignore_errors=True)
