@@ -11,7 +11,7 @@ import torch
 from allmlp import load_predictor
 from allmlp.backends import manifest as manifests
 from allmlp.backends.auto import choose, export_auto
-from allmlp.backends.export import Exported, Wish, export, put
+from allmlp.backends.export import Exported, Wish, export, put, unverified
 from allmlp.backends.manifest import Manifest
 from allmlp.backends.process import PredictorProcess
 from allmlp.backends.pytorch import PyTorchPredictor
@@ -215,6 +215,15 @@ def test_a_process_that_cannot_load_says_why(tmp_path: Path):
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(BadCheckpoint, match="export the network again"):
         PredictorProcess(tmp_path)
+
+
+def test_a_process_that_the_system_ends_says_by_what(tmp_path: Path):
+    model = network()
+    unverified(model, tmp_path / "onnx", Wish("onnx"))
+    with PredictorProcess(tmp_path / "onnx") as process:
+        process.process.kill()  # as Linux does where memory runs out
+        with pytest.raises(BadCheckpoint, match="its process was ended by SIGKILL, perhaps for want of memory"):
+            process.logits(pictures(1))
 
 
 def test_what_stood_there_stands_there_again_where_an_export_cannot_take_its_place(tmp_path: Path):

@@ -6,6 +6,7 @@ The process reads one JSON object per line and answers with one. Images and logi
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -73,7 +74,11 @@ class PredictorProcess:
             self.remarks.seek(0)
             said = [text for text in self.remarks.read().splitlines() if text.strip()]
             self.close()
-            raise BadCheckpoint(f"{self.name}: its process ended with {code}" + (f": {said[-1][:300]}" if said else ""))
+            how = f"ended with {code}"
+            if code < 0:
+                name = signal.Signals(-code).name
+                how = f"was ended by {name}{', perhaps for want of memory' * (name == 'SIGKILL')}"
+            raise BadCheckpoint(f"{self.name}: its process {how}" + (f": {said[-1][:300]}" if said else ""))
         answer = json.loads(line)
         if "error" in answer:
             self.close()
