@@ -212,6 +212,18 @@ def test_mistakes_are_one_line(file, digits, tmp_path):
         choose_images(digits, Protocol(), "val")
 
 
+def test_a_batch_that_does_not_fit_into_memory_is_told_with_what_would(command, monkeypatch, tmp_path):
+    monkeypatch.setattr("allmlp.commands.memory.free_memory", lambda: 2 * 1000 * (3 * 8 * 8 + 8 * 10))
+    code, out, err = command("digits", "mixer_p2_8", "mixer_p2_8.no_such_tag", "--batch-size", 1001,
+                             "--output", tmp_path / "out")
+    assert (code, out) == (2, "")
+    said = err.splitlines()[-1]
+    assert "--batch-size 1001: images of 8x8 and what the network says of them take" in said
+    assert "in 2 processes, and" in said
+    assert said.endswith("accepted: up to 1000")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_figure_of_one_network_and_of_the_same_costs_is_drawn():
     row = Compared(model="a/b", source="timm", weights="fresh", image_size=(8, 8), parameters=10, macs=20,
                    few_shot_percent=50.0)

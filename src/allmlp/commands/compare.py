@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from allmlp import figures
+from allmlp.commands.memory import check_batch
 from allmlp.commands.source import open_source, refuse_masks, source_of
 from allmlp.compare.contenders import Contender, open_contender
 from allmlp.compare.measure import Compared, Protocol, choose_images, measured, with_cost
@@ -42,6 +44,9 @@ def run(options: argparse.Namespace) -> int:
     rows, makes = [], {}
     for number, name in enumerate(names, 1):
         opened = opened_as_asked(name, data, options)
+        if not options.no_speed:
+            logits = opened.predict(np.empty((0, *opened.image_size, 3), np.uint8)).shape[1]
+            check_batch(options.batch_size, opened.image_size, logits, len(names), "--batch-size", here=False)
         print(f"{number}/{len(names)} {name}", file=sys.stderr, flush=True)
         rows.append(measured(opened, images, protocol, options.workers))
         makes[name] = opened.make

@@ -28,17 +28,19 @@ def free_memory() -> int | None:
     return min(told, default=None)
 
 
-def check_batch(batch: int, image_size: tuple[int, int], num_logits: int, processes: int) -> None:
+def check_batch(batch: int, image_size: tuple[int, int], num_logits: int, processes: int, flag: str = "--batch",
+                here: bool = True) -> None:
     """Raises `BadSetting` for a batch whose uint8 images and logits do not fit into the memory that is free.
 
-    `processes` hold them, all at a time, and this one too. What a network needs inside is not counted: it computes
-    large batches in parts."""
+    `processes` hold them, all at a time, and this one too, where `here`. What a network needs inside is not counted: it
+    computes large batches in parts."""
     height, width = image_size
-    each, there = (3 * height * width + LOGITS_BYTES * num_logits) * (processes + 1), free_memory()
+    each, there = (3 * height * width + LOGITS_BYTES * num_logits) * (processes + here), free_memory()
     if there is not None and batch * each > there:
-        raise BadSetting(f"--batch {batch}: images of {height}x{width} and what the network says of them take "
-                         f"{batch * each / 1e9:,.3g} GB in {processes} process{'es' * (processes > 1)} and this one, "
-                         f"and {there / 1e9:,.3g} GB are free; accepted: up to {there // each}")
+        raise BadSetting(f"{flag} {batch}: images of {height}x{width} and what the network says of them take "
+                         f"{batch * each / 1e9:,.3g} GB in {processes} process{'es' * (processes > 1)}"
+                         f"{' and this one' * here}, and {there / 1e9:,.3g} GB are free; accepted: up to "
+                         f"{there // each}")
 
 
 def check_images(count: int, image_size: tuple[int, int], num_logits: int) -> None:
