@@ -224,6 +224,13 @@ def test_a_batch_that_does_not_fit_into_memory_is_told_with_what_would(command, 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_place_where_nothing_can_be_written_is_told_before_anything_is_measured(command, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    code, out, err = command("digits", "mixer_p2_8", "--no-speed", "--output", tmp_path / "file" / "out")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert f"nothing can be written into {tmp_path / 'file'}; choose another place" in err
+
+
 def test_a_figure_of_one_network_and_of_the_same_costs_is_drawn():
     row = Compared(model="a/b", source="timm", weights="fresh", image_size=(8, 8), parameters=10, macs=20,
                    few_shot_percent=50.0)
