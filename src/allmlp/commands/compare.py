@@ -92,9 +92,13 @@ def opened_as_asked(name: str, data: Data, options: argparse.Namespace) -> Conte
 def command(options: argparse.Namespace) -> str:
     """What makes this comparison again."""
     words = ["allmlp", "compare", options.data, *options.models]
-    words += ["--pretrained"] if options.pretrained else []
+    for name in ("pretrained", "no_speed", "skip_bad"):
+        words += [f"--{name.replace('_', '-')}"] if getattr(options, name) else []
     words += ["--image-size", "x".join(map(str, options.image_size))] if options.image_size else []
-    words += ["--few-shot", str(options.few_shot), "--few-shot-seeds", str(options.few_shot_seeds)]
+    for name in ("split", "val_fraction", "split_seed", "data_dir", "few_shot", "few_shot_seeds", "knn", "train_images",
+                 "test_images", *(() if options.no_speed else ("batch_size", "rounds")), "device"):
+        if (value := getattr(options, name)) is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join([*words, "--threads", str(torch.get_num_threads())])
 
 
