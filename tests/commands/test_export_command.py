@@ -2,7 +2,11 @@
 
 import importlib.util
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +150,27 @@ def test_more_images_than_memory_holds_are_told_with_how_many_it_does(cli, train
     code, out, _ = cli(*arguments, "--images", 50, "--json")
     found = json.loads(out)["verification"]
     assert (code, found["images"], found["top1_agreement_percent"]) == (0, 50, 100)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_export_that_is_stopped_leaves_nothing_behind(trained: Path, tmp_path: Path, number: signal.Signals):
+    command = [sys.executable, "-m", "allmlp", "export", str(trained), "--to", "onnx", "--output",
+               str(tmp_path / "made" / "onnx"), "--threads", "1"]
+    (tmp_path / "temporary").mkdir()
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True,
+                               env={**os.environ, "TMPDIR": str(tmp_path / "temporary")})
+    deadline = time.monotonic() + 60
+    while not [*tmp_path.glob("made/.onnx.*.tmp/manifest.json")] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(number)
+    try:
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()  # does nothing to a process that has ended
+    assert process.returncode == 128 + number
+    assert "Traceback" not in err
+    assert not [*(tmp_path / "made").iterdir(), *(tmp_path / "temporary").glob("tmp*")]  # others put things there too
 
 
 def test_classes_without_names_are_compared_by_accuracy_only_where_they_are_as_many_as_the_datas():

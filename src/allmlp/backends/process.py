@@ -42,7 +42,11 @@ class PredictorProcess:
         )  # fmt: skip
         self.cpu_seconds = 0.0
         self.about: dict[str, Any] = {}
-        self.about = self._answer()
+        try:
+            self.about = self._answer()
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """uint8 `(N, H, W, 3)` to float32 `(N, K)`; the images stay there for `seconds`."""
@@ -99,6 +103,8 @@ class PredictorProcess:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
+        if kind is not None:  # nobody waits for what it is at
+            self.process.kill()
         self.close()
 
 

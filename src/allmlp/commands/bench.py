@@ -24,6 +24,7 @@ from allmlp.backends.packages import version
 from allmlp.commands.bench_source import opened_data, opened_network, size_of_export, size_of_logits
 from allmlp.commands.memory import check_batch
 from allmlp.commands.outputs import STDOUT, check_csv, check_figure
+from allmlp.commands.sigterm import cleanly_ended
 from allmlp.commands.source import as_learnt, refuse_idle, run_data, run_folder_of
 from allmlp.data import open_data
 from allmlp.data.dataset import Data
@@ -38,6 +39,7 @@ QUICK_ROUNDS, QUICK_SECONDS = 10, 2.0
 PYTORCH = "pytorch"
 
 
+@cleanly_ended()
 def run(options: argparse.Namespace) -> int:
     names = list(dict.fromkeys(options.models))
     batches, threads = (list(dict.fromkeys(given)) for given in (options.batch, options.threads))

@@ -19,6 +19,7 @@ from allmlp.backends.pytorch import PyTorchPredictor
 from allmlp.backends.verify import Evidence
 from allmlp.commands.bench_source import size_of_logits
 from allmlp.commands.memory import check_images
+from allmlp.commands.sigterm import cleanly_ended
 from allmlp.commands.source import as_learnt, open_source, refuse_idle, run_data, run_folder_of, source_of
 from allmlp.data import open_data
 from allmlp.data.dataset import Data, ImageDataset
@@ -33,6 +34,7 @@ IMAGES = 64  # to compare on, where no accuracy is asked for
 CALIBRATION = 64  # that int8 has its ranges from
 
 
+@cleanly_ended()
 def run(options: argparse.Namespace) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
