@@ -19,7 +19,7 @@ import numpy as np
 from allmlp.backends.exported import ExportPredictor, refused
 from allmlp.backends.manifest import Manifest, Precision
 from allmlp.backends.packages import need
-from allmlp.errors import BadCheckpoint, BadSetting
+from allmlp.errors import BadCheckpoint, BadSetting, CannotWrite
 from allmlp.files import open_regular, write_bytes_atomically
 
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ def _describe(proto: Any, said: Mapping[str, str]) -> None:
 def _quantised_by_ort(proto: Any, calibration: np.ndarray) -> Any:
     """ONNX Runtime's static quantisation: per-channel weights, activations in the ranges of `calibration`.
 
-    Of the graph by PyTorch, since it fails on products whose weights are on the left."""
+    Of the graph by PyTorch, since it fails on products whose weights are on the left. Raises `CannotWrite` where there
+    is no room for its temporary files."""
     onnx, quantization = need("onnx", "onnxruntime.quantization")
 
     class Images(quantization.CalibrationDataReader):  # type: ignore[name-defined]
@@ -125,16 +126,20 @@ def _quantised_by_ort(proto: Any, calibration: np.ndarray) -> Any:
             images = next(self.waiting, None)
             return None if images is None else {"images": images}
 
-    with tempfile.TemporaryDirectory() as folder:
-        before, ready, after = (str(Path(folder, name)) for name in ("float.onnx", "ready.onnx", "int8.onnx"))
-        Path(before).write_bytes(proto.SerializeToString())
-        quantization.shape_inference.quant_pre_process(before, ready, skip_symbolic_shape=True)
-        quantization.quantize_static(
-            ready, after, Images(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
-            activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
-            op_types_to_quantize=["MatMul", "Gemm", "Conv"],
-        )  # fmt: skip
-        return _cleaned(onnx.load(after))
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            before, ready, after = (str(Path(folder, name)) for name in ("float.onnx", "ready.onnx", "int8.onnx"))
+            Path(before).write_bytes(proto.SerializeToString())
+            quantization.shape_inference.quant_pre_process(before, ready, skip_symbolic_shape=True)
+            quantization.quantize_static(
+                ready, after, Images(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
+                activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
+                op_types_to_quantize=["MatMul", "Gemm", "Conv"],
+            )  # fmt: skip
+            return _cleaned(onnx.load(after))
+    except OSError as error:
+        raise CannotWrite(f"temporary files of ONNX Runtime's quantiser cannot be written: {error.strerror or error}; "
+                          "free some space, or set TMPDIR") from None
 
 
 def session_options(threads: int | None) -> Any:
