@@ -129,6 +129,14 @@ def test_what_is_compared_on_was_not_calibrated_on():
     assert [*apart.images[:, 0, 0, 0]] == [0, 4, 9]
 
 
+def test_a_place_where_nothing_can_be_written_is_told_before_any_work(cli, tmp_path: Path):
+    (tmp_path / "file").write_text("mine")
+    code, out, err = cli("export", "no such model", "--to", "onnx", "--output", tmp_path / "file" / "onnx")
+    assert (code, out) == (2, "")
+    assert err == (f"allmlp: {tmp_path}/file/onnx: nothing can be written into {tmp_path}/file; choose another "
+                   "--output\n")
+
+
 def test_all_training_images_do_to_compare_on_where_none_is_calibrated_on():
     dataset = ArrayImages(np.zeros((4, 8, 8, 3), np.uint8), np.zeros(4, np.int64), ("0",), list("abcd"))
     data, model = Data("x", dataset.classes, {"train": dataset}), create_model("mixer_p2_8", num_classes=1)

@@ -226,7 +226,10 @@ def _floats(model: Model, backend: Backend, calibration: np.ndarray | None, laye
 
 
 def check_place(target: Path, overwrite: bool) -> None:
-    """Raises `CannotWrite` where an export must not be put: over anything that no export wrote."""
+    """Raises `CannotWrite` where an export cannot be put, or must not: over anything that no export wrote."""
+    beside = next((folder for folder in Path(os.path.realpath(target)).parents if os.path.exists(folder)), target)
+    if not os.path.isdir(beside) or not os.access(beside, os.W_OK):
+        raise CannotWrite(f"{target}: nothing can be written into {beside}; choose another --output")
     if not os.path.exists(target):
         return
     if not overwrite:
