@@ -1,6 +1,7 @@
 """DATA that a run learnt from is divided as the run did, whatever command it is given to."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from allmlp import checkpoint, create_model
 from allmlp.cli import parser
 from allmlp.commands.bench import entries_of
 from allmlp.commands.bench_source import opened_data
+from allmlp.commands.compare import opened_data as compared_data
 from allmlp.commands.export import find_data
 from allmlp.commands.source import run_folder_of
 from allmlp.data import canonical, open_data
@@ -57,6 +59,20 @@ def test_accuracy_is_measured_on_what_the_run_held_out(photos: Path, run: Path, 
     entry, = entries_of(str(run), {"pytorch": True}, options, opened_data(options), tmp_path / "0")
     assert entry.top1_images == len(json.loads((run / "split.json").read_text())["val"]) == 8
     assert f"{photos} is divided as its run did" in capsys.readouterr().err
+
+
+def test_networks_are_compared_on_what_their_run_held_out(photos: Path, run: Path, tmp_path: Path):
+    options = parser().parse_args(["compare", str(photos), str(run), "mixer_p2_8"])
+    data = compared_data(options.models, options)
+    held_out = json.loads((run / "split.json").read_text())["val"]
+    assert [data.splits["val"].name(index) for index in range(8)] == [f"{photos}/{name}" for name in held_out]
+    assert not [note for note in data.notes if "learnt from" in note]
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    split = open_data(str(photos), val_fraction=0.25, seed=1).split_files
+    (other / "split.json").write_text(json.dumps({name: list(files) for name, files in (split or {}).items()}))
+    notes = compared_data([str(run), str(other)], options).notes
+    assert f"divided as by the run of {run}; {other} learnt from other parts of it" in notes[-1]
 
 
 def test_published_weights_are_of_no_run_though_the_current_folder_is_one(run: Path, monkeypatch: pytest.MonkeyPatch):
