@@ -175,7 +175,8 @@ def test_a_damaged_or_foreign_file_is_refused_in_one_line(change: Any, message: 
     assert "\n" not in str(raised.value)
 
 
-def test_a_graph_cannot_read_other_files(tmp_path: Path):
+def test_a_graph_cannot_read_other_files_be_they_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "secret").write_bytes(np.ones(19 * 11, np.float32).tobytes())
     path, model = tmp_path / "m.onnx", network("resmlp")
     backend.export(model, path)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from allmlp.models.model import Model
     from allmlp.quantize.choices import Choices
 
+NOWHERE = "/dev/null/no-folder"  # where nothing can be
 MOST_BYTES = (2 << 30) - (1 << 20)  # protobuf's limit for one file
 
 
@@ -148,6 +149,8 @@ def session_options(threads: int | None) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 4
+    # Of a graph from memory it would look for files that it names in the current folder.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", NOWHERE)
     if not _has_vnni():  # products of bytes would be summed with saturation to 16 bits
         options.add_session_config_entry("session.x64quantprecision", "1")
     return options
@@ -167,7 +170,7 @@ def load(path: Path, manifest: Manifest, threads: int | None = None) -> ExportPr
     """A predictor from an exported file. Raises `MissingPackage` and `BadCheckpoint`."""
     (runtime,) = need("onnxruntime")
     with open_regular(path) as file:
-        content = file.read()  # from memory, a graph has no folder and so cannot name other files
+        content = file.read()  # from memory a graph has no folder, nor by its options, and so cannot name other files
     try:
         session = runtime.InferenceSession(content, session_options(threads), providers=["CPUExecutionProvider"])
         images, logits = session.get_inputs(), session.get_outputs()
