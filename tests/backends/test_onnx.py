@@ -1,5 +1,8 @@
 """Our ONNX graphs: whole numbers to the bit, blocks in float among others, and what is refused."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +176,13 @@ def test_a_damaged_or_foreign_file_is_refused_in_one_line(change: Any, message: 
     with pytest.raises(BadCheckpoint, match=message) as raised:
         backend.load(path, Manifest(backend="onnx", precision="fp32", preprocess=model.preprocess, num_classes=11))
     assert "\n" not in str(raised.value)
+
+
+def test_onnx_runtime_reports_nothing_to_its_maker(tmp_path: Path):
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run([sys.executable, "-c", "from allmlp.backends.packages import need; need('onnxruntime')"], check=True,
+                   env={**environment, "TMPDIR": str(tmp_path)})
+    assert not list(tmp_path.iterdir())  # where its number for this machine would be
 
 
 def test_a_graph_cannot_read_other_files_be_they_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
