@@ -1,5 +1,9 @@
 """Geometry and normalisation against torchvision's transforms on PIL images, to the pixel."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -42,6 +46,35 @@ def test_squash_and_squash_crop_equal_torchvision(size):
     assert np.array_equal(fit(image, squash), np.asarray(Resize((24, 40), bicubic)(image)))
     crop = Preprocess(image_size=(112, 224), resize="squash_crop")
     assert np.array_equal(fit(image, crop), np.asarray(CenterCrop((112, 224))(Resize((128, 256), bicubic)(image))))
+
+
+@pytest.mark.parametrize("size", [*SIZES, (1, 3000), (700, 3)])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_of_a_long_image_the_middle_alone_gives_what_the_whole_does(size, interpolation, monkeypatch):
+    image = picture(*size)
+    for ways in ({"image_size": (20, 32)}, {"image_size": (36, 20), "resize": "squash_crop"}):
+        preprocess = Preprocess(**ways, interpolation=interpolation)
+        whole = fit(image, preprocess).astype(int)
+        monkeypatch.setattr("allmlp.preprocess.MOST_RESIZED", 0)
+        monkeypatch.setattr("allmlp.preprocess.MOST_TIMES", 0)
+        assert np.abs(fit(image, preprocess) - whole).max() <= 1  # the same sums, begun elsewhere
+        monkeypatch.undo()
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system has no /proc")
+def test_an_image_of_a_single_row_takes_no_more_memory_than_others():
+    code = """
+import resource
+import numpy as np
+from allmlp.preprocess import Preprocess, fit
+fit(np.zeros((300, 400, 3), np.uint8), Preprocess(image_size=(224, 224)))  # whatever is loaded at first use
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (200 << 20), resource.getrlimit(resource.RLIMIT_AS)[1]))
+row = np.arange(100_000 * 3).reshape(1, -1, 3).astype(np.uint8)
+for way in (row, row.swapaxes(0, 1).copy()):
+    assert fit(way, Preprocess(image_size=(224, 224))).shape == (224, 224, 3)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @settings(deadline=None, max_examples=200)

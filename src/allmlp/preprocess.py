@@ -28,6 +28,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)  # ResMLP
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 MOST_PIXELS = 16384  # of a side; the engine's bound too
+MOST_RESIZED, MOST_TIMES = 1 << 26, 16  # pixels (0.27 GB in PIL), and times what is kept of them, to resize to at most
 LEAST_STD, MOST = 1e-6, 1e6  # of mean and deviation: float32 stays finite, and no image set comes near
 
 OtherSizes = Literal["windows", "resize"]
@@ -89,9 +90,28 @@ def fit(image: "Image.Image | np.ndarray", preprocess: Preprocess) -> np.ndarray
         return np.asarray(picture)
     resample = Image.Resampling[preprocess.interpolation.upper()]
     target_width, target_height = resized_size(picture.size, preprocess)
-    picture = picture.resize((target_width, target_height), resample)
     left, top = round((target_width - width) / 2), round((target_height - height) / 2)
+    if target_width * target_height > max(MOST_RESIZED, MOST_TIMES * width * height):
+        return np.asarray(_middle(picture, (target_width, target_height), (left, top), (width, height), resample))
+    picture = picture.resize((target_width, target_height), resample)
     return np.asarray(picture.crop((left, top, left + width, top + height)))
+
+
+def _middle(picture: "Image.Image", target: tuple[int, int], start: tuple[int, int], size: tuple[int, int],
+            resample: "Image.Resampling") -> "Image.Image":
+    """The crop of `size` that begins at `start` in `picture` resized to `target`, from the pixels that it comes from
+    alone: of an image so long that the whole would take gigabytes. All (width, height).
+
+    The same sums, begun elsewhere: rounding may differ by 1 ("nearest": of two pixels as near, the other may be it)."""
+    scales = [before / after for before, after in zip(picture.size, target, strict=True)]
+    # Where it lies in the picture; around it, what the filters reach (2 pixels, or as many times more as it shrinks).
+    begin = [scale * first for scale, first in zip(scales, start, strict=True)]
+    end = [scale * (first + side) for scale, first, side in zip(scales, start, size, strict=True)]
+    margins = [math.ceil(3 * max(scale, 1)) for scale in scales]
+    low = [max(math.floor(first) - margin, 0) for first, margin in zip(begin, margins, strict=True)]
+    high = [min(math.ceil(last) + margin, side) for last, margin, side in zip(end, margins, picture.size, strict=True)]
+    box = (begin[0] - low[0], begin[1] - low[1], min(end[0], high[0]) - low[0], min(end[1], high[1]) - low[1])
+    return picture.crop((low[0], low[1], high[0], high[1])).resize(size, resample, box=box)
 
 
 def resized_size(size: tuple[int, int], preprocess: Preprocess) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """Exporting as a whole: run elsewhere, compared, and kept only if it is right."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ import torch
 from allmlp import load_predictor
 from allmlp.backends import manifest as manifests
 from allmlp.backends.auto import choose, export_auto
-from allmlp.backends.export import Exported, Wish, export, put
+from allmlp.backends.export import Exported, Wish, export, put, unverified
 from allmlp.backends.manifest import Manifest
 from allmlp.backends.process import PredictorProcess
 from allmlp.backends.pytorch import PyTorchPredictor
-from allmlp.backends.verify import Evidence, others_percent
+from allmlp.backends.verify import Evidence, _compare, others_percent
 from allmlp.commands.launch import launch
 from allmlp.errors import BadCheckpoint, BadData, BadSetting, CannotWrite, UnknownName
 from allmlp.models.blocks import MixerConfig
@@ -216,12 +217,46 @@ def test_a_process_that_cannot_load_says_why(tmp_path: Path):
         PredictorProcess(tmp_path)
 
 
+def test_a_process_that_the_system_ends_says_by_what(tmp_path: Path):
+    model = network()
+    unverified(model, tmp_path / "onnx", Wish("onnx"))
+    with PredictorProcess(tmp_path / "onnx") as process:
+        process.process.kill()  # as Linux does where memory runs out
+        with pytest.raises(BadCheckpoint, match="its process was ended by SIGKILL, perhaps for want of memory"):
+            process.logits(pictures(1))
+
+
 def test_what_stood_there_stands_there_again_where_an_export_cannot_take_its_place(tmp_path: Path):
     earlier(tmp_path / "export")
     with pytest.raises(CannotWrite, match="cannot be written: No such file"):
         put(tmp_path / ".export.made.tmp", tmp_path / "export", overwrite=True)
     assert everything(tmp_path) == ["export", "export/manifest.json", "export/model.onnx"]
     assert (tmp_path / "export" / "model.onnx").read_text() == "earlier"
+
+
+def test_an_export_that_came_there_meanwhile_is_not_replaced_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made = earlier(tmp_path / ".export.1.tmp")
+    monkeypatch.setattr("allmlp.backends.export.check_place", lambda target, overwrite: earlier(target))
+    with pytest.raises(CannotWrite, match="cannot be written"):
+        put(made, tmp_path / "export", overwrite=False)
+    assert everything(tmp_path / "export") == ["manifest.json", "model.onnx"]
+    assert everything(made) == ["manifest.json", "model.onnx"]
+
+
+def test_a_stop_between_the_two_renames_leaves_what_stood_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made, target = earlier(tmp_path / ".export.1.tmp"), earlier(tmp_path / "export")
+    (target / "model.onnx").write_text("the one that stood there")
+    rename = os.replace
+
+    def stopped(one: Path, other: Path) -> None:
+        if one == made:
+            raise KeyboardInterrupt
+        rename(one, other)
+
+    monkeypatch.setattr(os, "replace", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        put(made, target, overwrite=True)
+    assert (target / "model.onnx").read_text() == "the one that stood there"
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "data/images/1.png", "timm/model.onnx"])
@@ -295,6 +330,14 @@ def test_an_export_that_cannot_be_finished_leaves_the_earlier_one(tmp_path: Path
         exported(network(), tmp_path / "page", Wish("onnx", threads=1), overwrite=True, finish=finish)
     assert everything(tmp_path) == ["page", "page/manifest.json", "page/model.onnx"]
     assert (tmp_path / "page" / "model.onnx").read_text() == "earlier"
+
+
+def test_an_accuracy_that_drops_by_just_what_is_allowed_drops_by_no_more():
+    logits, labels = np.tile(np.float32([1, 0]), (100, 1)), np.zeros(100, np.int64)
+    seen = Evidence(pictures(100), labels, "noise", logits, lambda images: logits[: len(images)])
+    for wrong in range(1, 100):
+        answers = np.where(np.arange(100)[:, None] < wrong, logits[:, ::-1], logits)
+        assert _compare(answers, seen, limit=1.0)[0]["accuracy_drop"] == wrong
 
 
 def test_what_others_had_of_the_processors_is_what_is_busy_and_not_ours():

@@ -1,6 +1,8 @@
 """Every format with every family: what an exported folder answers, beside PyTorch. Each row of `BACKENDS` is tested."""
 
 import os
+import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +19,7 @@ from allmlp.backends.manifest import Manifest
 from allmlp.backends.packages import version
 from allmlp.backends.pytorch import PyTorchPredictor
 from allmlp.backends.verify import Evidence
-from allmlp.errors import BadData
+from allmlp.errors import BadData, CannotWrite
 from allmlp.models.model import Model
 from allmlp.testing import randomise
 
@@ -147,6 +149,24 @@ except BadSetting as error:
         done = subprocess.run([sys.executable, "-c", program, folder, str(threads)], capture_output=True, text=True,
                               check=True)
         assert done.stdout.startswith(f"{threads + 1} threads: ExecuTorch has {threads} in this process, since ")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name,precision,quantiser", [
+    ("onnx", "int8", "ort"), *((name, "fp32", None) for name in BACKENDS)])
+def test_a_full_disk_is_told_in_one_line(name: str, precision: Any, quantiser: str | None, tmp_path: Path):
+    available(name)
+    model = network("mixer_p2_8", (8, 12))
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))  # no file can be longer
+    try:
+        with pytest.raises(CannotWrite, match="cannot be written: .*; free some space") as raised:
+            unverified(model, tmp_path / "made", Wish(name, precision, quantiser), pictures(model, 8))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.slow

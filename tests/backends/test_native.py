@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from allmlp import load_predictor
+from allmlp import create_model, load_predictor
 from allmlp.backends import manifest as manifests
 from allmlp.backends import native, native_file
 from allmlp.backends.graph import check_exportable
@@ -275,6 +275,15 @@ def test_class_names_that_no_description_can_hold_are_refused_before_the_work(tm
     monkeypatch.setattr(manifests, "MAX_BYTES", (1 << 20) + 50)
     with pytest.raises(BadSetting, match=r"class names: they take \d{3} bytes .*; give the classes shorter names"):
         check_exportable(model, "native", "fp32")
+    assert not list(tmp_path.iterdir())
+
+
+def test_class_names_of_another_encoding_are_refused_before_the_work(tmp_path: Path):
+    model = create_model("mixer_p2_8", classes=["caf\udce9", "dog"])  # what a folder named in Latin-1 is to Python
+    for refused in (lambda: check_exportable(model, "onnx", "fp32"), lambda: native.export(model, tmp_path / "m")):
+        with pytest.raises(BadSetting, match=r"class 0, 'caf\?': its name is no text in Unicode") as raised:
+            refused()
+        assert str(raised.value).isprintable()
     assert not list(tmp_path.iterdir())
 
 

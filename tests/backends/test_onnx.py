@@ -1,5 +1,8 @@
 """Our ONNX graphs: whole numbers to the bit, blocks in float among others, and what is refused."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +178,15 @@ def test_a_damaged_or_foreign_file_is_refused_in_one_line(change: Any, message: 
     assert "\n" not in str(raised.value)
 
 
-def test_a_graph_cannot_read_other_files(tmp_path: Path):
+def test_onnx_runtime_reports_nothing_to_its_maker(tmp_path: Path):
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run([sys.executable, "-c", "from allmlp.backends.packages import need; need('onnxruntime')"], check=True,
+                   env={**environment, "TMPDIR": str(tmp_path)})
+    assert not list(tmp_path.iterdir())  # where its number for this machine would be
+
+
+def test_a_graph_cannot_read_other_files_be_they_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "secret").write_bytes(np.ones(19 * 11, np.float32).tobytes())
     path, model = tmp_path / "m.onnx", network("resmlp")
     backend.export(model, path)

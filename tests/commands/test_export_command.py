@@ -2,7 +2,11 @@
 
 import importlib.util
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +20,7 @@ from allmlp.commands.doctor import why_not
 from allmlp.commands.export import evidence, pictures
 from allmlp.data.dataset import Data
 from allmlp.data.digits import ArrayImages
+from allmlp.errors import BadData
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'allmlp[export]'")
 pytest.importorskip("onnx", reason="onnx is not installed: pip install 'allmlp[export]'")
@@ -122,6 +127,67 @@ def test_what_is_compared_on_was_not_calibrated_on():
     assert [*alone.labels] == [*alone.images[:, 0, 0, 0]]
     apart = evidence(model, Data("x", dataset.classes, {"train": dataset, "test": dataset}), True, 3, 4, False)
     assert [*apart.images[:, 0, 0, 0]] == [0, 4, 9]
+
+
+def test_a_place_where_nothing_can_be_written_is_told_before_any_work(cli, tmp_path: Path):
+    (tmp_path / "file").write_text("mine")
+    code, out, err = cli("export", "no such model", "--to", "onnx", "--output", tmp_path / "file" / "onnx")
+    assert (code, out) == (2, "")
+    assert err == (f"allmlp: {tmp_path}/file/onnx: nothing can be written into {tmp_path}/file; choose another "
+                   "--output\n")
+
+
+def test_all_training_images_do_to_compare_on_where_none_is_calibrated_on():
+    dataset = ArrayImages(np.zeros((4, 8, 8, 3), np.uint8), np.zeros(4, np.int64), ("0",), list("abcd"))
+    data, model = Data("x", dataset.classes, {"train": dataset}), create_model("mixer_p2_8", num_classes=1)
+    assert len(evidence(model, data, True, None, 0, needs_labels=False).images) == 4
+    with pytest.raises(BadData, match="all 4 training images, .* give fewer --calibration-images"):
+        evidence(model, data, True, None, 64, needs_labels=False)
+
+
+def test_more_images_than_memory_holds_are_told_with_how_many_it_does(cli, trained: Path, tmp_path: Path,
+                                                                      monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("allmlp.commands.memory.free_memory", lambda: 50 * (8 * 8 * 3 + 48 * 10))
+    arguments = ("export", trained, "--to", "onnx", "--max-drop", 100, "--threads", 1, "--output", tmp_path / "onnx")
+    code, out, err = cli(*arguments)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert "360 images of 8x8 to compare the export on" in err
+    assert "give --images N, up to 50" in err
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr("allmlp.backends.verify.AT_ONCE", 16)  # the last time two images, and all in their order
+    code, out, _ = cli(*arguments, "--images", 50, "--json")
+    found = json.loads(out)["verification"]
+    assert (code, found["images"], found["top1_agreement_percent"]) == (0, 50, 100)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_export_that_is_stopped_leaves_nothing_behind(trained: Path, tmp_path: Path, number: signal.Signals):
+    command = [sys.executable, "-m", "allmlp", "export", str(trained), "--to", "onnx", "--output",
+               str(tmp_path / "made" / "onnx"), "--threads", "1"]
+    (tmp_path / "temporary").mkdir()
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True,
+                               env={**os.environ, "TMPDIR": str(tmp_path / "temporary")})
+    deadline = time.monotonic() + 60
+    while not [*tmp_path.glob("made/.onnx.*.tmp/manifest.json")] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(number)
+    try:
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()  # does nothing to a process that has ended
+    assert process.returncode == 128 + number
+    assert "Traceback" not in err
+    assert not [*(tmp_path / "made").iterdir(), *(tmp_path / "temporary").glob("tmp*")]  # others put things there too
+
+
+def test_classes_without_names_are_compared_by_accuracy_only_where_they_are_as_many_as_the_datas():
+    dataset = ArrayImages(np.zeros((4, 8, 8, 3), np.uint8), np.arange(4), tuple("0123"), list("abcd"))
+    data = Data("x", dataset.classes, {"train": dataset, "test": dataset})
+    model = create_model("mixer_p2_8", num_classes=7)
+    with pytest.raises(BadData, match="the network has 7 classes without names, and the data 4"):
+        evidence(model, data, True, None, 4, needs_labels=True)  # it would be wrong before and after, and lose nothing
+    assert evidence(model, data, True, None, 4, needs_labels=False).labels is None
 
 
 def test_the_command_line_offers_every_backend():

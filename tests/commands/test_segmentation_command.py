@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from allmlp import checkpoint
@@ -69,6 +70,18 @@ def test_masks_are_written_at_the_size_of_the_image_in_the_palette(trained: Path
     with Image.open(folder / "masks/val/1.png") as truth:
         true = np.array(truth)
     assert (said == true)[true != 255].mean() > 0.7
+
+
+def test_no_mask_is_made_of_logits_that_are_not_finite(trained: Path, folder: Path, tmp_path: Path, capsys):
+    model = checkpoint.load(trained)
+    with torch.no_grad():
+        for parameter in model.get_submodule("head").parameters():
+            parameter.fill_(3e38)  # finite, and its sums are not
+    checkpoint.save(model, tmp_path / "m.safetensors")
+    assert main(["predict", str(tmp_path / "m.safetensors"), str(folder / "images/val"), "--output",
+                 str(tmp_path / "out")]) == 2
+    assert "0.png: what the network says of it is not finite" in capsys.readouterr().err
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(folder: Path, tmp_path: Path):

@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import os
 import pickle
+import shutil
 
 import pytest
 from PIL import Image
@@ -55,6 +57,18 @@ def test_predictions_as_csv(cli, trained, digit_files, tmp_path):
     assert list(rows[0]) == ["file", "class_1", "probability_1", "class_2", "probability_2"]
     cli("predict", trained, digit_files / "test" / "0", "--csv", tmp_path / "out.csv", "--top", 2)
     assert (tmp_path / "out.csv").read_text() == out
+
+
+def test_a_file_whose_name_is_no_unicode_is_in_the_table_too(cli, trained, digit_files, tmp_path):
+    name = b"caf\xe9.png"  # Latin-1, as on older disks
+    try:
+        shutil.copy(next((digit_files / "test" / "0").iterdir()), os.fsencode(tmp_path) + b"/" + name)
+    except OSError:
+        pytest.skip("this file system has Unicode names only")
+    code, _, err = cli("predict", trained, tmp_path, "--csv", tmp_path / "out.csv")
+    assert (code, err) == (0, "")
+    row, = csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text(encoding="utf-8")))
+    assert row["file"] == f"{tmp_path}/caf\\xe9.png"
 
 
 def test_a_broken_image_is_named_or_skipped(cli, trained, digit_files, tmp_path):

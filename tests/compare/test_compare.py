@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import torch
 
 from allmlp import checkpoint
 from allmlp.backends.timm_networks import open_timm
-from allmlp.cli import main
+from allmlp.cli import main, parser
+from allmlp.commands.compare import command as made_by
 from allmlp.compare.contenders import open_contender
 from allmlp.compare.measure import Compared, Protocol, choose_images, measured
 from allmlp.compare.page import shown_speed
@@ -210,6 +212,35 @@ def test_mistakes_are_one_line(file, digits, tmp_path):
         choose_images(digits, Protocol(), "train")
     with pytest.raises(BadData, match="no val split"):
         choose_images(digits, Protocol(), "val")
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_told_with_what_would(command, monkeypatch, tmp_path):
+    monkeypatch.setattr("allmlp.commands.memory.free_memory", lambda: 2 * 1000 * (3 * 8 * 8 + 8 * 10))
+    code, out, err = command("digits", "mixer_p2_8", "mixer_p2_8.no_such_tag", "--batch-size", 1001,
+                             "--output", tmp_path / "out")
+    assert (code, out) == (2, "")
+    said = err.splitlines()[-1]
+    assert "--batch-size 1001: images of 8x8 and what the network says of them take" in said
+    assert "in 2 processes, and" in said
+    assert said.endswith("accepted: up to 1000")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_place_where_nothing_can_be_written_is_told_before_anything_is_measured(command, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    code, out, err = command("digits", "mixer_p2_8", "--no-speed", "--output", tmp_path / "file" / "out")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert f"nothing can be written into {tmp_path / 'file'}; choose another place" in err
+
+
+def test_the_command_on_the_page_makes_the_same_comparison_again():
+    given = ("digits", "mixer_p2_8", "--image-size", "16x24", "--split", "val", "--few-shot", "3", "--few-shot-seeds",
+             "2", "--knn", "7", "--train-images", "200", "--test-images", "50", "--val-fraction", "0.3", "--split-seed",
+             "4", "--skip-bad", "--data-dir", "some where", "--pretrained", "--device", "cpu")
+    for speed in (("--batch-size", "8", "--rounds", "2"), ("--no-speed",)):
+        options = parser().parse_args(["compare", *given, *speed])
+        again = parser().parse_args(shlex.split(made_by(options))[1:])
+        assert vars(again) == vars(options) | {"threads": torch.get_num_threads()}
 
 
 def test_a_figure_of_one_network_and_of_the_same_costs_is_drawn():

@@ -226,7 +226,10 @@ def _floats(model: Model, backend: Backend, calibration: np.ndarray | None, laye
 
 
 def check_place(target: Path, overwrite: bool) -> None:
-    """Raises `CannotWrite` where an export must not be put: over anything that no export wrote."""
+    """Raises `CannotWrite` where an export cannot be put, or must not: over anything that no export wrote."""
+    beside = next((folder for folder in Path(os.path.realpath(target)).parents if os.path.exists(folder)), target)
+    if not os.path.isdir(beside) or not os.access(beside, os.W_OK):
+        raise CannotWrite(f"{target}: nothing can be written into {beside}; choose another --output")
     if not os.path.exists(target):
         return
     if not overwrite:
@@ -262,12 +265,14 @@ def put(made: Path, target: Path, overwrite: bool) -> None:
     check_place(target, overwrite)
     old = made.with_suffix(".old")
     try:
-        if target.exists():
+        if overwrite and target.exists():
             os.replace(target, old)
         os.replace(made, target)
-    except OSError as error:
+    except BaseException as error:  # Ctrl-C between the two must not lose what stood there either
         with contextlib.suppress(OSError):  # nothing stood there, or somebody else has put something there meanwhile
             os.replace(old, target)
+        if not isinstance(error, OSError):
+            raise
         kept = f"; what stood there is now {old}" if old.exists() else ""
         raise CannotWrite(f"{target}: cannot be written: {error.strerror}{kept}") from None
     shutil.rmtree(old, ignore_errors=True)

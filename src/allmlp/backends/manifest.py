@@ -144,8 +144,16 @@ class Manifest(Value):
 
 
 def check_classes(classes: Sequence[str] | None) -> None:
-    """Raises `BadSetting` for names of classes that would make a manifest larger than one may be."""
-    length = len(json.dumps(classes, indent=1, ensure_ascii=False).encode(errors="surrogatepass"))
+    """Raises `BadSetting` for names of classes that no manifest can hold: of folders, say, in another encoding than
+    UTF-8, or so long that it would be larger than one may be."""
+    for number, name in enumerate(classes or ()):
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise BadSetting(f"class {number}, {printable(name, 60)!r}: its name is no text in Unicode, which an "
+                             "export needs (a folder named in another encoding?); rename the folder and train "
+                             "again") from None
+    length = len(json.dumps(classes, indent=1, ensure_ascii=False).encode())
     if length > MAX_BYTES - (1 << 20):  # left for all else that a manifest says
         raise BadSetting(f"class names: they take {length:,} bytes of an export's manifest, which has at most "
                          f"{MAX_BYTES:,}; give the classes shorter names")

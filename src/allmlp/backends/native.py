@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 import allmlp
-from allmlp.backends.manifest import Manifest, Precision
+from allmlp.backends.manifest import Manifest, Precision, check_classes
 from allmlp.errors import BadCheckpoint, BadData, BadSetting, MissingPackage
 from allmlp.files import ENGINE_MAGIC as MAGIC
 from allmlp.files import begins_with
@@ -61,6 +61,7 @@ def export(
         "classes": None if model.classes is None else list(model.classes),
         "output": model.output,
     }
+    check_classes(model.classes)
     described(about)  # like the next, before the work
     parts = take_apart(model)
     check_limits(parts, precision, float_layers)

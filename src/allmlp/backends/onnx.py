@@ -19,13 +19,14 @@ import numpy as np
 from allmlp.backends.exported import ExportPredictor, refused
 from allmlp.backends.manifest import Manifest, Precision
 from allmlp.backends.packages import need
-from allmlp.errors import BadCheckpoint, BadSetting
+from allmlp.errors import BadCheckpoint, BadSetting, CannotWrite
 from allmlp.files import open_regular, write_bytes_atomically
 
 if TYPE_CHECKING:
     from allmlp.models.model import Model
     from allmlp.quantize.choices import Choices
 
+NOWHERE = "/dev/null/no-folder"  # where nothing can be
 MOST_BYTES = (2 << 30) - (1 << 20)  # protobuf's limit for one file
 
 
@@ -114,7 +115,8 @@ def _describe(proto: Any, said: Mapping[str, str]) -> None:
 def _quantised_by_ort(proto: Any, calibration: np.ndarray) -> Any:
     """ONNX Runtime's static quantisation: per-channel weights, activations in the ranges of `calibration`.
 
-    Of the graph by PyTorch, since it fails on products whose weights are on the left."""
+    Of the graph by PyTorch, since it fails on products whose weights are on the left. Raises `CannotWrite` where there
+    is no room for its temporary files."""
     onnx, quantization = need("onnx", "onnxruntime.quantization")
 
     class Images(quantization.CalibrationDataReader):  # type: ignore[name-defined]
@@ -125,16 +127,20 @@ def _quantised_by_ort(proto: Any, calibration: np.ndarray) -> Any:
             images = next(self.waiting, None)
             return None if images is None else {"images": images}
 
-    with tempfile.TemporaryDirectory() as folder:
-        before, ready, after = (str(Path(folder, name)) for name in ("float.onnx", "ready.onnx", "int8.onnx"))
-        Path(before).write_bytes(proto.SerializeToString())
-        quantization.shape_inference.quant_pre_process(before, ready, skip_symbolic_shape=True)
-        quantization.quantize_static(
-            ready, after, Images(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
-            activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
-            op_types_to_quantize=["MatMul", "Gemm", "Conv"],
-        )  # fmt: skip
-        return _cleaned(onnx.load(after))
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            before, ready, after = (str(Path(folder, name)) for name in ("float.onnx", "ready.onnx", "int8.onnx"))
+            Path(before).write_bytes(proto.SerializeToString())
+            quantization.shape_inference.quant_pre_process(before, ready, skip_symbolic_shape=True)
+            quantization.quantize_static(
+                ready, after, Images(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
+                activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
+                op_types_to_quantize=["MatMul", "Gemm", "Conv"],
+            )  # fmt: skip
+            return _cleaned(onnx.load(after))
+    except OSError as error:
+        raise CannotWrite(f"temporary files of ONNX Runtime's quantiser cannot be written: {error.strerror or error}; "
+                          "free some space, or set TMPDIR") from None
 
 
 def session_options(threads: int | None) -> Any:
@@ -143,6 +149,8 @@ def session_options(threads: int | None) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 4
+    # Of a graph from memory it would look for files that it names in the current folder.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", NOWHERE)
     if not _has_vnni():  # products of bytes would be summed with saturation to 16 bits
         options.add_session_config_entry("session.x64quantprecision", "1")
     return options
@@ -162,7 +170,7 @@ def load(path: Path, manifest: Manifest, threads: int | None = None) -> ExportPr
     """A predictor from an exported file. Raises `MissingPackage` and `BadCheckpoint`."""
     (runtime,) = need("onnxruntime")
     with open_regular(path) as file:
-        content = file.read()  # from memory, a graph has no folder and so cannot name other files
+        content = file.read()  # from memory a graph has no folder, nor by its options, and so cannot name other files
     try:
         session = runtime.InferenceSession(content, session_options(threads), providers=["CPUExecutionProvider"])
         images, logits = session.get_inputs(), session.get_outputs()

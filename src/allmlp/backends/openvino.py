@@ -54,7 +54,10 @@ def export(model: "Model", path: Path, precision: Precision = "fp32", calibratio
     def write(temporary: str) -> None:
         serialised = Path(f"{temporary}.xml")
         try:
-            openvino.save_model(graph, serialised, compress_to_fp16=False)
+            try:
+                openvino.save_model(graph, serialised, compress_to_fp16=False)
+            except RuntimeError as error:  # its writer's word for a full disk
+                raise OSError(f"OpenVINO: {error}") from None
             with serialised.with_suffix(".bin").open("rb") as weights:
                 os.fsync(weights.fileno())
             os.replace(weights.name, path.with_suffix(".bin"))

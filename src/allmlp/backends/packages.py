@@ -3,12 +3,16 @@
 import contextlib
 import importlib
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from importlib import metadata, util
 from typing import Any
 
 from allmlp.errors import MissingPackage
+
+# ONNX Runtime reports its use to its maker, unless this is said before it is imported; who wants that sets it to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 ENGINE = "allmlp_native"  # lies in our own source, and is not what has that name elsewhere
 EXTRAS = {"onnx": "export", "onnxscript": "export", "onnxruntime": "export", "openvino": "openvino", "nncf": "openvino",

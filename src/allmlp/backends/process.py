@@ -6,6 +6,7 @@ The process reads one JSON object per line and answers with one. Images and logi
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -41,7 +42,11 @@ class PredictorProcess:
         )  # fmt: skip
         self.cpu_seconds = 0.0
         self.about: dict[str, Any] = {}
-        self.about = self._answer()
+        try:
+            self.about = self._answer()
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """uint8 `(N, H, W, 3)` to float32 `(N, K)`; the images stay there for `seconds`."""
@@ -73,7 +78,11 @@ class PredictorProcess:
             self.remarks.seek(0)
             said = [text for text in self.remarks.read().splitlines() if text.strip()]
             self.close()
-            raise BadCheckpoint(f"{self.name}: its process ended with {code}" + (f": {said[-1][:300]}" if said else ""))
+            how = f"ended with {code}"
+            if code < 0:
+                name = signal.Signals(-code).name
+                how = f"was ended by {name}{', perhaps for want of memory' * (name == 'SIGKILL')}"
+            raise BadCheckpoint(f"{self.name}: its process {how}" + (f": {said[-1][:300]}" if said else ""))
         answer = json.loads(line)
         if "error" in answer:
             self.close()
@@ -94,6 +103,8 @@ class PredictorProcess:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
+        if kind is not None:  # nobody waits for what it is at
+            self.process.kill()
         self.close()
 
 

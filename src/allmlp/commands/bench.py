@@ -24,7 +24,8 @@ from allmlp.backends.packages import version
 from allmlp.commands.bench_source import opened_data, opened_network, size_of_export, size_of_logits
 from allmlp.commands.memory import check_batch
 from allmlp.commands.outputs import STDOUT, check_csv, check_figure
-from allmlp.commands.source import refuse_idle, run_data, run_folder_of
+from allmlp.commands.sigterm import cleanly_ended
+from allmlp.commands.source import as_learnt, refuse_idle, run_data, run_folder_of
 from allmlp.data import open_data
 from allmlp.data.dataset import Data
 from allmlp.errors import AllMLPError, BadSetting
@@ -38,6 +39,7 @@ QUICK_ROUNDS, QUICK_SECONDS = 10, 2.0
 PYTORCH = "pytorch"
 
 
+@cleanly_ended()
 def run(options: argparse.Namespace) -> int:
     names = list(dict.fromkeys(options.models))
     batches, threads = (list(dict.fromkeys(given)) for given in (options.batch, options.threads))
@@ -127,7 +129,13 @@ def entries_of(name: str, wanted: Mapping[str, bool], options: argparse.Namespac
     if fresh:
         print(f"{name}: fresh weights, good for speed only; a run folder or published weights have accuracy",
               file=sys.stderr)
-    own = None if fresh else data or (None if options.quick else run_data(name))
+    own = None
+    if data is not None and not fresh:
+        own = as_learnt(name, data, options)
+        if own is not data:
+            print(f"{name}: {data.name} is divided as its run did", file=sys.stderr)
+    elif not fresh and not options.quick:
+        own = run_data(name)
     if own is None and not fresh and not options.quick and run_folder_of(name):
         print(f"{name}: without top-1: its run.json or its data cannot be opened; give --data", file=sys.stderr)
     insist = data is not None  # on top-1: it was asked for

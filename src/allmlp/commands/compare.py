@@ -1,25 +1,30 @@
 """`allmlp compare`."""
 
 import argparse
+import contextlib
 import csv
 import io
 import json
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from allmlp import figures
-from allmlp.commands.source import open_source, refuse_masks, source_of
+from allmlp.commands.memory import check_batch
+from allmlp.commands.outputs import check_writable
+from allmlp.commands.source import open_source, refuse_masks, source_of, split_of_run
 from allmlp.compare.contenders import Contender, open_contender
 from allmlp.compare.measure import Compared, Protocol, choose_images, measured, with_cost
 from allmlp.compare.page import write_page
 from allmlp.compare.pareto import figure
 from allmlp.data.dataset import Data
-from allmlp.errors import BadSetting
+from allmlp.errors import AllMLPError, BadSetting
 from allmlp.evaluate.cost import measure_costs
 from allmlp.files import write_text_atomically
 from allmlp.report.numbers import NOTHING
@@ -36,12 +41,15 @@ def run(options: argparse.Namespace) -> int:
         torch.set_num_threads(options.threads)
     protocol = Protocol(shots=options.few_shot, seeds=options.few_shot_seeds, neighbours=options.knn,
                         train_images=options.train_images, test_images=options.test_images)
-    data = open_source(options, source_of(options))
+    data = opened_data(names, options)
     refuse_masks(data, "`allmlp compare`")
     images = choose_images(data, protocol, options.split)
     rows, makes = [], {}
     for number, name in enumerate(names, 1):
         opened = opened_as_asked(name, data, options)
+        if not options.no_speed:
+            logits = opened.predict(np.empty((0, *opened.image_size, 3), np.uint8)).shape[1]
+            check_batch(options.batch_size, opened.image_size, logits, len(names), "--batch-size", here=False)
         print(f"{number}/{len(names)} {name}", file=sys.stderr, flush=True)
         rows.append(measured(opened, images, protocol, options.workers))
         makes[name] = opened.make
@@ -72,6 +80,24 @@ def check_output(output: Path, overwrite: bool) -> None:
         raise BadSetting(f"--output {output}: holds something else; give a new folder")
     if held and not overwrite:
         raise BadSetting(f"--output {output}: holds a comparison; say --overwrite, or choose another folder")
+    check_writable(output / MADE[0])
+
+
+def opened_data(names: Sequence[str], options: argparse.Namespace) -> Data:
+    """The data, divided as the runs did that learnt from it; with a note where they did not all do it alike."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for name in names:
+        with contextlib.suppress(AllMLPError):  # a damaged run's is not known
+            if (split := split_of_run(name, options.data)) is not None:
+                found[name] = split
+    first = next(iter(found), None)
+    data = open_source(options, source_of(options), None if first is None else found[first])
+    others = [name for name, split in found.items() if first is not None and split != found[first]]
+    if others:
+        note = (f"divided as by the run of {first}; {', '.join(others)} learnt from other parts of it, so that their "
+                "accuracy is of images that they may have learnt from")
+        data = replace(data, notes=(*data.notes, note))
+    return data
 
 
 def opened_as_asked(name: str, data: Data, options: argparse.Namespace) -> Contender:
@@ -85,9 +111,13 @@ def opened_as_asked(name: str, data: Data, options: argparse.Namespace) -> Conte
 def command(options: argparse.Namespace) -> str:
     """What makes this comparison again."""
     words = ["allmlp", "compare", options.data, *options.models]
-    words += ["--pretrained"] if options.pretrained else []
+    for name in ("pretrained", "no_speed", "skip_bad"):
+        words += [f"--{name.replace('_', '-')}"] if getattr(options, name) else []
     words += ["--image-size", "x".join(map(str, options.image_size))] if options.image_size else []
-    words += ["--few-shot", str(options.few_shot), "--few-shot-seeds", str(options.few_shot_seeds)]
+    for name in ("split", "val_fraction", "split_seed", "data_dir", "few_shot", "few_shot_seeds", "knn", "train_images",
+                 "test_images", *(() if options.no_speed else ("batch_size", "rounds")), "device"):
+        if (value := getattr(options, name)) is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join([*words, "--threads", str(torch.get_num_threads())])
 
 

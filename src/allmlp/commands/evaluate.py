@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,7 @@ import torch
 from allmlp.backends import Predictor, load_features, load_predictor, task_of
 from allmlp.commands import benchmarks, evaluation_text
 from allmlp.commands.pixels import pixel_result
-from allmlp.commands.source import open_source, source_of
-from allmlp.data import canonical
+from allmlp.commands.source import open_source, source_of, split_of_run
 from allmlp.data.dataset import Data, ImageDataset
 from allmlp.data.permute import Permuted, draw_permutation
 from allmlp.errors import BadData, BadSetting
@@ -28,7 +26,6 @@ from allmlp.evaluate.real import RealMetrics, read_real_labels, real_metrics, se
 from allmlp.evaluate.scores import mean
 from allmlp.evaluate.temperature import Temperature, images_to_fit, temperature_of
 from allmlp.evaluate.tta import Averaged
-from allmlp.train import run_folder
 
 
 def run(options: argparse.Namespace) -> int:
@@ -214,12 +211,3 @@ def means_of(found: list[dict[str, Any]]) -> dict[str, float | None]:
                if value is not None and (name := name_in_avg5(result["data"]))}
     five = avg5_percent(by_name) if len(by_name) == len(found) else None
     return {"mean_top1_percent": None if None in top1 else mean(top1), "avg5_percent": five}
-
-
-def split_of_run(model: str, data: str) -> dict[str, list[str]] | None:
-    """What a run held out of this very folder, so that it is not measured on images it learnt from."""
-    folder = Path(model) if Path(model).is_dir() else Path(model).parent
-    if not (folder / "run.json").exists():
-        return None
-    source = run_folder.read_run(folder).get("source") or {}
-    return run_folder.read_split(folder) if source.get("data") == canonical(data) else None

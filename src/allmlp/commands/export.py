@@ -17,10 +17,14 @@ from allmlp.backends.graph import check_exportable
 from allmlp.backends.manifest import Verification, digest
 from allmlp.backends.pytorch import PyTorchPredictor
 from allmlp.backends.verify import Evidence
-from allmlp.commands.source import open_source, refuse_idle, run_data, run_folder_of, source_of
+from allmlp.commands.bench_source import size_of_logits
+from allmlp.commands.memory import check_images
+from allmlp.commands.sigterm import cleanly_ended
+from allmlp.commands.source import as_learnt, open_source, refuse_idle, run_data, run_folder_of, source_of
 from allmlp.data import open_data
 from allmlp.data.dataset import Data, ImageDataset
 from allmlp.errors import AllMLPError, BadData, BadSetting
+from allmlp.evaluate.dataset import check_number
 from allmlp.evaluate.names import align_labels
 from allmlp.models.model import Model
 from allmlp.preprocess import Preprocess, fit
@@ -30,6 +34,7 @@ IMAGES = 64  # to compare on, where no accuracy is asked for
 CALIBRATION = 64  # that int8 has its ranges from
 
 
+@cleanly_ended()
 def run(options: argparse.Namespace) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -68,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     if int8:
         calibration = pictures(data.splits["train"], model.preprocess, calibrated)
     count = options.images or (None if options.max_drop is not None else IMAGES)
-    seen = evidence(model, data, own, count, calibrated, needs_labels=options.max_drop is not None)
+    seen = evidence(model, data, own, count, calibrated if int8 else 0, needs_labels=options.max_drop is not None)
     origin = origin_of(options.model)
 
     def add_page(folder: Path) -> None:
@@ -96,9 +101,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def find_data(options: argparse.Namespace) -> tuple[Data, bool]:
-    """The data that was asked for, else that of the run, else the digits; and whether it is the network's own."""
+    """The data that was asked for, divided as the run did that learnt from it, else that of the run, else the digits;
+    and whether it is the network's own."""
     if options.data:
-        return open_source(options, source_of(options)), True
+        return as_learnt(options.model, open_source(options, source_of(options)), options), True
     if data := run_data(options.model):
         return data, True
     if run_folder_of(options.model):
@@ -108,25 +114,32 @@ def find_data(options: argparse.Namespace) -> tuple[Data, bool]:
 
 def evidence(model: Model, data: Data, own: bool, count: int | None, calibration: int, needs_labels: bool) -> Evidence:
     """What the export is compared on: `count` images (None: all) of the split that nothing was learnt from, if there is
-    one; else of the others than the `calibration` images that int8 has its ranges from."""
+    one; else of the others than the `calibration` images that int8 has its ranges from (0: it is not for int8)."""
     split = next(name for name in ("test", "val", "train") if name in data.splits)
     dataset = data.splits[split]
     free = np.arange(len(dataset))
-    if split == "train":
+    if split == "train" and calibration:
         free = np.setdiff1d(free, spread(len(dataset), calibration))
-    chosen = free[spread(len(free), count)]
-    if not len(chosen):
+    if not len(dataset):
         raise BadData(f"{data.name}: no image in its {split} split to compare on")
-    images = np.stack([fit(dataset.image(int(index)), model.preprocess) for index in chosen])
+    if not len(free):
+        raise BadData(f"{data.name}: int8 has its ranges from all {len(dataset)} training images, and there are no "
+                      "others to compare on; give fewer --calibration-images, or data with a test split")
+    chosen = free[spread(len(free), count)]
+    check_images(len(chosen), model.preprocess.image_size, size_of_logits(model))
+    images = np.empty((len(chosen), *model.preprocess.image_size, 3), np.uint8)
+    for number, index in enumerate(chosen):
+        images[number] = fit(dataset.image(int(index)), model.preprocess)
+    predictor = PyTorchPredictor(model, max_batch=IMAGES)
     labels = None
     if own and data.task == "classification":
         try:
+            check_number(model.num_classes, predictor, dataset)
             aligned, _ = align_labels(dataset.classes, model.classes, dataset.labels)
             labels = aligned[chosen] if aligned.ndim == 1 else None
         except BadData:  # images of other classes do to compare logits
             if needs_labels:
                 raise
-    predictor = PyTorchPredictor(model, max_batch=IMAGES)
     return Evidence(images, labels, f"{data.name}, {split}", predictor(images), predictor)
 
 

@@ -13,9 +13,8 @@ import torch
 from allmlp import checkpoint, figures
 from allmlp.backends.network import NetworkPredictor, pooled
 from allmlp.backends.pytorch import choose_device
-from allmlp.commands.evaluate import split_of_run
 from allmlp.commands.predict import find_images
-from allmlp.commands.source import open_source, source_of
+from allmlp.commands.source import open_source, source_of, split_of_run
 from allmlp.data.dataset import Subset
 from allmlp.data.image import IMAGE_EXTENSIONS, open_image
 from allmlp.data.seeds import generator

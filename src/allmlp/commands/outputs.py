@@ -46,6 +46,11 @@ def check_figure(path: str | None) -> None:
                           "an SVG), so not replaced; choose another name")
 
 
+def check_writable(path: Path) -> None:
+    """For a file in a folder of a command's own, which need not be there. Raises `CannotWrite`."""
+    _check_place(path)
+
+
 def _check_name(flag: str, path: str) -> None:
     """A name for a file, not a folder's or a device's."""
     if os.path.basename(path) in ("", os.curdir, os.pardir) or os.path.isdir(path):

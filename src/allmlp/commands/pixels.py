@@ -54,7 +54,9 @@ def _rate(value: float | None) -> str:
 
 
 def predict_pixels(options: argparse.Namespace, predictor: Predictor, files: Sequence[Path]) -> int:
-    """Write NAME.png, the classes as a palette image of the image's size, and NAME-overlay.png for each image."""
+    """Write NAME.png, the classes as a palette image of the image's size, and NAME-overlay.png for each image.
+
+    Raises `BadData` for logits that are not finite, and what reading and writing do."""
     if options.csv:
         raise BadSetting("--csv is for classification; a network for segmentation writes masks into --output")
     pixels = as_pixel_predictor(predictor, options.model)
@@ -82,7 +84,11 @@ def predict_pixels(options: argparse.Namespace, predictor: Predictor, files: Seq
             bad.append(str(error))
             print(f"skipped: {error}", file=sys.stderr)
             continue
-        labels = logits_of(pixels, image, options.other_sizes).argmax(0).astype(np.uint8)
+        logits = logits_of(pixels, image, options.other_sizes)
+        if not np.isfinite(logits).all():
+            raise BadData(f"{file}: what the network says of it is not finite (NaN or infinite): the weights are "
+                          "damaged or training diverged; take an earlier checkpoint")
+        labels = logits.argmax(0).astype(np.uint8)
         mask, shown = (output / f"{name}{end}" for end in ENDS)
         _save(mask, labels, with_palette=True)
         _save(shown, overlay(image, labels), with_palette=False)

@@ -125,12 +125,14 @@ def describe(file: Path, probabilities: np.ndarray, classes: Sequence[str] | Non
 
 
 def as_csv(rows: Sequence[dict]) -> str:
-    """Columns: file, then class_1, probability_1, class_2, …; class names as a terminal can bear them."""
+    """Columns: file, then class_1, probability_1, class_2, …; class names as a terminal can bear them, and in names of
+    files \\xE9 for each byte that is no UTF-8, which the table is."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     ranks = range(max((len(row["top"]) for row in rows), default=1))
     writer.writerow(["file", *(name for rank in ranks for name in (f"class_{rank + 1}", f"probability_{rank + 1}"))])
     for row in rows:
         named = [(printable(entry["class"], ANY_LENGTH), f"{entry['probability']:.6f}") for entry in row["top"]]
-        writer.writerow([row["file"], *(value for pair in named for value in pair)])
+        file = os.fsencode(row["file"]).decode("utf-8", "backslashreplace")
+        writer.writerow([file, *(value for pair in named for value in pair)])
     return text.getvalue()

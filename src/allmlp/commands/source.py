@@ -36,6 +36,8 @@ def reopened(source: Mapping[str, Any], split_files: Mapping[str, Sequence[str]]
 
 def run_folder_of(model: str) -> Path | None:
     """The run folder that a MODEL is or lies in; None where it is of no run."""
+    if not os.path.exists(model):  # a name, which lies in no folder, be the current one a run or not
+        return None
     folder = Path(model) if os.path.isdir(model) else Path(model).parent
     return folder if os.path.exists(folder / "run.json") else None
 
@@ -50,6 +52,28 @@ def run_data(model: str) -> Data | None:
         return folder and reopened(run_folder.read_run(folder).get("source") or {}, run_folder.read_split(folder))
     except AllMLPError:
         return None
+
+
+def split_of_run(model: str, data: str) -> dict[str, list[str]] | None:
+    """What the run that a MODEL is of held out of this very DATA: it is not to be measured on images it learnt from."""
+    from allmlp.train import run_folder
+
+    folder = run_folder_of(model)
+    if folder is None:
+        return None
+    source = run_folder.read_run(folder).get("source") or {}
+    return run_folder.read_split(folder) if source.get("data") == canonical(data) else None
+
+
+def as_learnt(model: str, data: Data, options: argparse.Namespace) -> Data:
+    """`data`, which the options opened, divided as in the run that a MODEL is of, where that learnt from it.
+
+    What a run held out whose description is damaged is not known: then `data` as it is. Raises what opening does."""
+    try:
+        split = split_of_run(model, options.data)
+    except AllMLPError:
+        return data
+    return data if split is None else open_source(options, source_of(options), split)
 
 
 def open_source(

@@ -44,14 +44,14 @@ def evaluate_dataset(
     Of soft labels the class with the largest share counts as the right one."""
     align_labels(dataset.classes, predictor.classes, dataset.labels)  # refuses at once what cannot be measured
     height, width = predictor.preprocess.image_size
-    _check_number(predictor(np.empty((0, height, width, 3), np.uint8)).shape[1], predictor, dataset)
+    check_number(predictor(np.empty((0, height, width, 3), np.uint8)).shape[1], predictor, dataset)
     return measure(predict_dataset(predictor, dataset, workers=workers, progress=progress), predictor, dataset)
 
 
 def measure(logits: np.ndarray, predictor: Predictor, dataset: ImageDataset) -> Evaluation:
     """The metrics of a predictor's `logits` `(N, K)` on the images of `dataset`."""
     labels, note = align_labels(dataset.classes, predictor.classes, dataset.labels)
-    _check_number(logits.shape[1], predictor, dataset)
+    check_number(logits.shape[1], predictor, dataset)
     classes = predictor.classes or tuple(dataset.classes)
     if soft(labels):
         labels = labels.argmax(1)
@@ -62,7 +62,7 @@ def measure(logits: np.ndarray, predictor: Predictor, dataset: ImageDataset) -> 
     return Evaluation(metrics, logits, labels, note)
 
 
-def _check_number(num_classes: int, predictor: Predictor, dataset: ImageDataset) -> None:
+def check_number(num_classes: int, predictor: Predictor, dataset: ImageDataset) -> None:
     """Raises `BadData` where classes without names, which are matched by number, are not as many as the data's."""
     if predictor.classes is None and num_classes != len(dataset.classes):
         named = [printable(repr(name), 80) for name in dataset.classes[:5]]

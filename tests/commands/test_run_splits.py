@@ -1,0 +1,88 @@
+"""DATA that a run learnt from is divided as the run did, whatever command it is given to."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from allmlp import checkpoint, create_model
+from allmlp.cli import parser
+from allmlp.commands.bench import entries_of
+from allmlp.commands.bench_source import opened_data
+from allmlp.commands.compare import opened_data as compared_data
+from allmlp.commands.export import find_data
+from allmlp.commands.source import run_folder_of
+from allmlp.data import canonical, open_data
+from allmlp.data.imagefolder import FolderImages
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of two classes without splits of its own."""
+    draws = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(8):
+            pixels = draws.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def run(photos: Path, tmp_path: Path) -> Path:
+    """A run that held out another part of them than is drawn by default."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    split = open_data(str(photos), val_fraction=0.5, seed=7).split_files
+    assert split is not None
+    (folder / "run.json").write_text(json.dumps({"source": {"data": canonical(str(photos))}}))
+    (folder / "split.json").write_text(json.dumps({name: list(files) for name, files in split.items()}))
+    model = create_model("mixer_p2_8", classes=["cat", "dog"], seed=0)
+    checkpoint.save(model, folder / "best.safetensors")
+    return folder
+
+
+def test_int8_is_calibrated_on_what_the_run_learnt_from_and_measured_on_what_it_held_out(photos: Path, run: Path):
+    data, own = find_data(parser().parse_args(["export", str(run), "--to", "onnx", "--data", str(photos)]))
+    assert own
+    for split, files in json.loads((run / "split.json").read_text()).items():
+        images = data.splits[split]
+        assert isinstance(images, FolderImages)
+        assert [*images.files] == files
+
+
+def test_accuracy_is_measured_on_what_the_run_held_out(photos: Path, run: Path, tmp_path: Path, capsys):
+    options = parser().parse_args(["bench", str(run), "--data", str(photos)])
+    entry, = entries_of(str(run), {"pytorch": True}, options, opened_data(options), tmp_path / "0")
+    assert entry.top1_images == len(json.loads((run / "split.json").read_text())["val"]) == 8
+    assert f"{photos} is divided as its run did" in capsys.readouterr().err
+
+
+def test_networks_are_compared_on_what_their_run_held_out(photos: Path, run: Path, tmp_path: Path):
+    options = parser().parse_args(["compare", str(photos), str(run), "mixer_p2_8"])
+    data = compared_data(options.models, options)
+    held_out = json.loads((run / "split.json").read_text())["val"]
+    assert [data.splits["val"].name(index) for index in range(8)] == [f"{photos}/{name}" for name in held_out]
+    assert not [note for note in data.notes if "learnt from" in note]
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    split = open_data(str(photos), val_fraction=0.25, seed=1).split_files
+    (other / "split.json").write_text(json.dumps({name: list(files) for name, files in (split or {}).items()}))
+    notes = compared_data([str(run), str(other)], options).notes
+    assert f"divided as by the run of {run}; {other} learnt from other parts of it" in notes[-1]
+
+
+def test_published_weights_are_of_no_run_though_the_current_folder_is_one(run: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(run)
+    assert run_folder_of("best.safetensors") == Path()
+    assert run_folder_of("mixer_b16_224.goog_in1k") is None
+
+
+def test_a_run_whose_description_is_damaged_takes_the_data_as_it_is(photos: Path, run: Path):
+    (run / "run.json").write_text('{"source": ')
+    data, own = find_data(parser().parse_args(["export", str(run), "--to", "onnx", "--data", str(photos)]))
+    assert own
+    assert len(data.splits["val"]) == 4
