@@ -157,6 +157,21 @@ def test_two_host_headers_are_refused(service) -> None:
         assert connection.recv(65_536).startswith(b"HTTP/1.1 400 ")
 
 
+@pytest.mark.parametrize("sent", [b"hello\r\n\r\n", b"GET\r\n\r\n", b"GET /metadata HTTP/1.1\r\nHost localhost\r\n\r\n",
+                                  b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00"],
+                         ids=["text", "no path", "a broken header", "bytes in the path", "TLS"])  # fmt: skip
+def test_what_is_no_http_is_refused_like_everything_else(service, sent: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
+        connection.sendall(sent)
+        head, _, body = b"".join(iter(lambda: connection.recv(65_536), b"")).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert f"content-length: {len(body)}" in head.decode().lower().split("\r\n")
+    error = json.loads(body)["error"]
+    assert error["code"] == "bad_request"
+    assert "\n" not in error["message"]
+    assert service.client.get("/healthz").status_code == 200
+
+
 def test_a_file_name_beyond_ascii_in_its_older_form(service) -> None:
     """As some clients send it (RFC 5987)."""
     body = (b"--x\r\nContent-Disposition: form-data; name=\"a\"; filename*=utf-8''%e2%82%ac.png\r\n\r\n" + png()

@@ -1,13 +1,16 @@
-"""uvicorn's HTTP protocol with a limit on the head of a request, for which uvicorn has none.
+"""uvicorn's HTTP protocol with a limit on the head of a request, for which uvicorn has none, and refusals like ours.
 
-Without one, a client that sends a header line a minute holds a connection for ever, and one that never ends its headers
-fills the memory.
+Without a limit, a client that sends a header line a minute holds a connection for ever, and one that never ends its
+headers fills the memory.
 """
 
 import asyncio
 from typing import ClassVar
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.responses import JSONResponse
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from allmlp.serve.refusal import Refusal
 
 MOST_HEAD_BYTES = 65_536
 
@@ -46,6 +49,14 @@ class BoundedHead(HttpToolsProtocol):
         super().data_received(data)
         if self._timer is not None and self._head_bytes > MOST_HEAD_BYTES:
             self._give_up()
+
+    def send_400_response(self, msg: str) -> None:
+        """What uvicorn answers, as text, to what it cannot read: there is no request that could go through the door."""
+        refusal = Refusal(400, "bad_request", "this is no HTTP request, or a broken one", close=True)
+        answer = JSONResponse(refusal.content, refusal.status, refusal.headers)
+        head = b"".join(b"%b: %b\r\n" % header for header in answer.raw_headers)
+        self.transport.write(STATUS_LINE[refusal.status] + head + b"\r\n" + bytes(answer.body))
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
