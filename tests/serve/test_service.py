@@ -132,8 +132,14 @@ def test_other_paths_are_not_there(service, path: str) -> None:
     with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
         answer = b"".join(iter(lambda: connection.recv(65_536), b""))
-    assert re.match(rb"HTTP/1\.1 (404|307) ", answer)
+    assert answer.startswith(b"HTTP/1.1 404 ")
     assert b"root:" not in answer
+
+
+def test_images_for_a_path_with_a_slash_too_many_are_told_where_to_go(service) -> None:
+    answer = service.client.post("/predict/", content=png(), headers=PNG)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+    assert "POST /predict," in answer.json()["error"]["message"]
 
 
 def test_a_wrong_method_says_which_is_right(service) -> None:
