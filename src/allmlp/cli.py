@@ -382,6 +382,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `allmlp models | head`
         sys.stderr.close()
         return 0
-    except KeyboardInterrupt:
-        print("allmlp: stopped", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        print("; ".join(["allmlp: stopped", *map(str, stopped.args)]), file=sys.stderr)
         return 130
