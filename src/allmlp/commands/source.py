@@ -72,11 +72,16 @@ def open_source(
     return replace(data, notes=(*data.notes, *idle))
 
 
-def refuse_idle(options: argparse.Namespace) -> None:
-    """Raises `BadSetting` for options that say how DATA is opened, without one: that of a run is opened as it was."""
+def given_flags(options: argparse.Namespace) -> list[str]:
+    """The options that say how DATA is opened, as far as they were given."""
     given = {"--val-fraction": options.val_fraction is not None, "--split-seed": options.split_seed is not None,
              "--skip-bad": options.skip_bad, "--data-dir": options.data_dir, "--download": options.download}
-    if not options.data and (idle := [flag for flag, value in given.items() if value]):
+    return [flag for flag, value in given.items() if value]
+
+
+def refuse_idle(options: argparse.Namespace) -> None:
+    """Raises `BadSetting` for options that say how DATA is opened, without one: that of a run is opened as it was."""
+    if not options.data and (idle := given_flags(options)):
         raise BadSetting(f"{idle[0]} says how DATA is opened; give --data too")
 
 
