@@ -192,8 +192,8 @@ def parser() -> Parser:
                          help="which blocks, from 0, e.g. 0,3,5 or 0-5 (default: the first three, or first to last)")
     inspect.add_argument("--data", metavar="DATA", help="show the features of these images too")
     inspect.add_argument("--split", choices=("train", "val", "test"), help="default: test, else val")
-    inspect.add_argument("--embedding", choices=("tsne", "umap"), default="tsne", help="(default: tsne)")
-    inspect.add_argument("--most-images", type=positive, default=2000, metavar="N",
+    inspect.add_argument("--embedding", choices=("tsne", "umap"), help="(default: tsne)")
+    inspect.add_argument("--most-images", type=positive, metavar="N",
                          help="of DATA, drawn from more (default: 2000)")
     inspect.add_argument("--output", metavar="DIR", help="(default: inspect-NAME)")
     inspect.add_argument("--overwrite", action="store_true", help="write into --output although it holds something")
