@@ -31,9 +31,7 @@ def starting_model(recipe: Recipe, data: Data) -> Model:
         elif model.classes != data.classes:
             model = resize(model, classes=data.classes, seed=recipe.seed)
     else:
-        config = network_config(recipe, len(data.classes))
-        if recipe.segmentation is not None:
-            config = config.with_(segment=recipe.segmentation.head, global_pool="")
+        config = with_head_for_pixels(network_config(recipe, len(data.classes)), recipe)
         generator = torch.Generator().manual_seed(recipe.seed)
         preprocess = default_preprocess(recipe.model, config)
         model = build(configured(config, recipe), preprocess, data.classes, generator).eval()
@@ -54,6 +52,11 @@ def network_config(recipe: Recipe, num_classes: int | None = None) -> ModelConfi
     changes = {"num_classes": num_classes, "image_size": recipe.image_size}
     return ModelConfig.from_json(json.dumps(recipe.network)).with_(
         **{name: value for name, value in changes.items() if value is not None})
+
+
+def with_head_for_pixels(config: ModelConfig, recipe: Recipe) -> ModelConfig:
+    """`config` with the head of a recipe for segmentation; as it is for other recipes."""
+    return config if recipe.segmentation is None else config.with_(segment=recipe.segmentation.head, global_pool="")
 
 
 def check_task(recipe: Recipe, data: Data) -> None:
