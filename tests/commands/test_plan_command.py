@@ -57,6 +57,11 @@ def test_a_plan_for_segmentation_counts_the_head_for_pixels_and_says_what_of_it_
     assert any("segmentation" in note for note in pixels["notes"])
 
 
+def test_a_plan_says_that_a_stem_of_convolutions_takes_more_memory_than_it_counts(capsys: pytest.CaptureFixture[str]):
+    assert main(["plan", "scenes"]) == 0
+    assert "stem of convolutions: its operations are counted, what it keeps" in capsys.readouterr().out
+
+
 def test_json_has_the_same_numbers(capsys: pytest.CaptureFixture[str]):
     assert main(["plan", "mixer_s16_224", "--images", "1000000", "--epochs", "10", "--batch-size", "1000", "--machine",
                  "tpu-v3:8", "--activation-checkpointing", "--json"]) == 0

@@ -61,6 +61,8 @@ def job_of(recipe: Recipe, images: int | None = None, classes: int | None = None
         raise BadSetting(f"how many classes do the masks of {recipe.data!r} have? give --classes N")
     config = with_head_for_pixels(network_config(recipe, classes or known_classes), recipe)
     notes = []
+    if config.stem.kind == "convolutions":
+        notes.append("a stem of convolutions: its operations are counted, what it keeps and writes is not")
     if recipe.segmentation:
         notes.append("segmentation: its head's weights and operations are counted, what it keeps and writes is not")
     if recipe.dino:
