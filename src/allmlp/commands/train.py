@@ -26,7 +26,7 @@ from allmlp.train.display import SilentDisplay, display_for_stderr
 from allmlp.train.distributed import Processes, join
 from allmlp.train.engine import Engine
 from allmlp.train.run_folder import read_begun, read_recipe, read_split
-from allmlp.train.start import network_config
+from allmlp.train.start import network_config, network_name
 from allmlp.values import with_dotted
 from allmlp.weights.hub import is_hub_name
 
@@ -68,7 +68,7 @@ def train_together(options: argparse.Namespace, processes: Processes) -> int:
     loggers = [] if options.logger == "none" else options.logger.split(",")
     together = f"{processes.count} processes, " if processes.count > 1 else ""
     try:
-        what = (f"{plan.recipe.name}: {plan.recipe.init or plan.recipe.model} on {plan.data.name}, "
+        what = (f"{plan.recipe.name}: {plan.recipe.init or network_name(plan.recipe)} on {plan.data.name}, "
                 f"{', '.join(f'{len(part):,} {name}' for name, part in plan.data.splits.items())}, "
                 f"{len(plan.data.classes)} classes; device {choose_device(options.device)}, {together}"
                 f"CPU threads {threads}; run folder {output}")
