@@ -87,6 +87,8 @@ def test_a_stopped_run_goes_on_to_the_same_weights(folder: Path, tmp_path: Path)
     (["evaluate", "RUN", "digits"], "digits has no masks to compare with"),
     (["evaluate", "RUN", "FOLDER", "--task", "classification"], "a network for segmentation"),
     (["evaluate", "RUN", "FOLDER", "--tta", "flip"], "--tta is for classification"),
+    (["evaluate", "RUN", "FOLDER", "--any-size", "aspect"], "--any-size is for classification"),
+    (["predict", "RUN", "FOLDER/images/val/0.png", "--any-size", "native"], "--any-size is for classification"),
     (["serve", "RUN", "--port", "0"], "a network for segmentation"),
     (["inspect", "RUN"], "a network for segmentation"),
     (["compare", "digits", "RUN"], "a network for segmentation"),
