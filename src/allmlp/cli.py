@@ -153,7 +153,7 @@ def parser() -> Parser:
     predict = command("predict", "Name what is on images, or every pixel of them.")
     predict.add_argument("model", metavar="MODEL", help="weights file, run folder, published name, Hub id")
     predict.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders or globs")
-    predict.add_argument("--top", type=positive, default=3, metavar="K", help="classes to show (default: 3)")
+    predict.add_argument("--top", type=positive, metavar="K", help="classes to show (default: 3)")
     predict.add_argument("--csv", metavar="FILE", help="write file, class, probability, … as CSV ('-': stdout)")
     predict.add_argument("--skip-bad", action="store_true", help="leave out broken images and say which")
     predict.add_argument("--output", metavar="DIR", help="of segmentation: where masks and overlays go "

@@ -20,6 +20,7 @@ from allmlp.evaluate.segmentation import evaluate_segmentation
 from allmlp.files import write_atomically
 
 CLASSIFYING = ("permute", "tta", "temperature", "real_labels", "pairs", "any_size")
+TOP = 3  # classes to show of an image, where no other number is asked for
 ENDS = (".png", "-overlay.png")  # of what is written for an image: its mask, and that over it
 
 
@@ -63,6 +64,9 @@ def predict_pixels(options: argparse.Namespace, predictor: Predictor, files: Seq
     refuse_classifying(options)
     if options.csv:
         raise BadSetting("--csv is for classification; a network for segmentation writes masks into --output")
+    if options.top and options.json:
+        raise BadSetting("--top is for lines on a terminal; of a mask --json gives the shares of all its classes, so "
+                         "leave it out")
     pixels = as_pixel_predictor(predictor, options.model)
     output = Path(options.output or "predicted")
     names = _names(files)
@@ -101,7 +105,7 @@ def predict_pixels(options: argparse.Namespace, predictor: Predictor, files: Seq
     else:
         for row in rows:
             said = "  ".join(f"{printable(name)} {100 * share:.1f} %" for name, share in
-                             list(row["shares"].items())[: options.top])
+                             list(row["shares"].items())[: options.top or TOP])
             print(f"{printable(row['mask'])}  {said}")
     return 0 if rows else 1
 
