@@ -1,5 +1,6 @@
 """`allmlp serve` from outside: a real process, real sockets."""
 
+import contextlib
 import io
 import json
 import re
@@ -205,7 +206,7 @@ def _count(service, name: str) -> float:
     return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(name)), 0.0)
 
 
-def test_slow_senders_and_endless_headers_are_let_go(model_file: Path) -> None:
+def test_slow_senders_and_endless_headers_are_let_go_and_crowds_refused(model_file: Path) -> None:
     """In this process, for limits that the command line does not have; the clock is the service's own."""
     import uvicorn
 
@@ -213,7 +214,7 @@ def test_slow_senders_and_endless_headers_are_let_go(model_file: Path) -> None:
     from allmlp.serve.limits import Limits
     from allmlp.serve.run import listen, serve
 
-    limits = Limits(head_seconds=0.4, receive_seconds=0.4)
+    limits = Limits(head_seconds=0.4, receive_seconds=0.4, max_requests=1)  # and so 102 connections
     app = create_app(load_predictor(model_file), {"name": "small"}, limits)
     listening, ready, servers = listen("127.0.0.1", 0), threading.Event(), []
     start = uvicorn.Server.__init__
@@ -242,6 +243,13 @@ def test_slow_senders_and_endless_headers_are_let_go(model_file: Path) -> None:
                 except ConnectionError:
                     answer = b""
             assert answer.split(b" ")[1:2] == ([answered] if answered else []), sent[:60]
+        with contextlib.ExitStack() as stack:
+            crowd = [stack.enter_context(socket.create_connection(address, timeout=10)) for _ in range(102)]
+            crowd[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+            head, _, body = b"".join(iter(lambda: crowd[-1].recv(65_536), b"")).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 1" in head
+        assert json.loads(body)["error"]["code"] == "busy"
     finally:
         servers[0].should_exit = True
         thread.join(20)

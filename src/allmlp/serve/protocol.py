@@ -8,6 +8,7 @@ import asyncio
 from typing import ClassVar
 
 from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from allmlp.serve.refusal import Refusal
@@ -20,6 +21,7 @@ class BoundedHead(HttpToolsProtocol):
     after connecting), or sends more than `MOST_HEAD_BYTES` of them."""
 
     head_seconds: ClassVar[float] = 10.0
+    most_connections: ClassVar[int] = 2100  # what more of them ask gets a 503
     _timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _in_body = False
@@ -65,7 +67,15 @@ class BoundedHead(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._end()
         self._in_body = True
+        # uvicorn's own limit_concurrency answers in plain text.
+        full = max(len(self.connections), len(self.tasks)) >= self.most_connections
+        self.app = self._refuse_for_now if full else self.config.loaded_app
         super().on_headers_complete()
+
+    async def _refuse_for_now(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = Refusal(503, "busy", f"{self.most_connections} connections are open; try again", retry_after=1,
+                          close=True)
+        await JSONResponse(refusal.content, refusal.status, refusal.headers)(scope, receive, send)
 
     def on_message_complete(self) -> None:
         self._in_body = False
