@@ -1,7 +1,10 @@
 """`allmlp compare`: ours and timm's under one protocol, each figure against the long way round."""
 
 import csv
+import html
 import json
+import re
+import shlex
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ import torch
 
 from allmlp import checkpoint
 from allmlp.backends.timm_networks import open_timm
-from allmlp.cli import main
+from allmlp.cli import main, parser
 from allmlp.compare.contenders import open_contender
 from allmlp.compare.measure import Compared, Protocol, choose_images, measured
 from allmlp.compare.page import shown_speed
@@ -161,7 +164,13 @@ def test_the_command_writes_table_figure_and_page(command, file, tmp_path):
     assert float(kept[1]["knn_percent"]) == pytest.approx(rows[1]["knn_percent"], rel=1e-5)
     assert kept[0]["latency_ms"] == ""
     assert {path.name for path in output.iterdir()} == {"table.csv", "pareto.png", "pareto.svg", "index.html"}
-    assert SMALL in (output / "index.html").read_text()
+    page = (output / "index.html").read_text()
+    assert SMALL in page
+    shown = re.search(r"<code>allmlp (compare .*?)</code>", page)
+    assert shown  # and given again, it means the same
+    first, again = (vars(parser().parse_args(["compare", *map(str, arguments)])),
+                    vars(parser().parse_args(shlex.split(html.unescape(shown[1])))))
+    assert again | {"output": str(output), "threads": None} == first
     code, _, err = command(*arguments)
     assert code == 2
     assert "--overwrite" in err

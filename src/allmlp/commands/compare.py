@@ -87,7 +87,13 @@ def command(options: argparse.Namespace) -> str:
     words = ["allmlp", "compare", options.data, *options.models]
     words += ["--pretrained"] if options.pretrained else []
     words += ["--image-size", "x".join(map(str, options.image_size))] if options.image_size else []
-    words += ["--few-shot", str(options.few_shot), "--few-shot-seeds", str(options.few_shot_seeds)]
+    said = {"--split": options.split, "--few-shot": options.few_shot, "--few-shot-seeds": options.few_shot_seeds,
+            "--knn": options.knn, "--train-images": options.train_images, "--test-images": options.test_images,
+            "--val-fraction": options.val_fraction, "--split-seed": options.split_seed, "--device": options.device}
+    if not options.no_speed:
+        said |= {"--batch-size": options.batch_size, "--rounds": options.rounds}
+    words += [word for flag, value in said.items() if value is not None for word in (flag, str(value))]
+    words += ["--no-speed"] * options.no_speed + ["--skip-bad"] * options.skip_bad
     return shlex.join([*words, "--threads", str(torch.get_num_threads())])
 
 
