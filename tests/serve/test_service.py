@@ -269,8 +269,9 @@ def test_clients_that_go_away_leave_nothing_behind(service) -> None:
     assert service.client.post("/predict", content=png(), headers=PNG).status_code == 200
 
 
-def test_a_key_is_asked_for_where_there_is_one(start) -> None:
-    running = start(ALLMLP_API_KEY="secret")
+def test_a_key_is_asked_for_where_there_is_one_and_json_says_where_it_is(start, model_file: Path) -> None:
+    running = start("--json", ALLMLP_API_KEY="secret")
+    assert json.loads(running.line) == {"model": str(model_file), "predict": f"{running.address}/predict", "page": None}
     for headers in ({}, {"x-api-key": "secre"}, {"authorization": "Bearer secrets"}):
         assert running.client.get("/metadata", headers=headers).status_code == 401
     for headers in ({"x-api-key": "secret"}, {"authorization": "Bearer secret"}):
