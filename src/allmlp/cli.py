@@ -350,7 +350,8 @@ def parser() -> Parser:
     shard = actions.add_parser("shard", help="write a data set as WebDataset tar shards")
     shards(shard)
     for action in (check, write, shard):
-        action.add_argument("--json", action="store_true", help="print the result as one JSON object")
+        action.add_argument("--json", action="store_true", default=argparse.SUPPRESS,  # or it undoes one before ACTION
+                            help="print the result as one JSON object")
     return top
 
 

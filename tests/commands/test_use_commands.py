@@ -141,6 +141,7 @@ def test_the_data_doctor_finds_a_broken_file_and_exits_with_1(cli, digit_files, 
     code, out, _ = cli("data", "check", folder, "--json")
     assert code == 1
     assert json.loads(out)
+    assert cli("data", "--json", "check", folder)[:2] == (1, out)
 
 
 FOLDERS = {
