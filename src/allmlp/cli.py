@@ -35,7 +35,8 @@ class Parser(argparse.ArgumentParser):
 def parser() -> Parser:
     """The whole command line."""
     top = Parser(prog="allmlp", description="All-MLP vision models: train, evaluate and use MLP-Mixer, ResMLP, gMLP.",
-                 epilog="MODEL is a weights file, a run folder, published weights by name, or hf-hub:owner/name. "
+                 epilog="MODEL is a weights file, a run folder, published weights by name, or hf-hub:owner/name; where "
+                        "it only has to answer (evaluate, predict, serve, bench), an exported folder too. "
                         "DATA is a folder of images (or of parquet files or tar shards), a name such as digits or "
                         "cifar10, imagenet:DIR, hf:owner/name, or shards:PATTERN; docs/data.md has all.")
     top.add_argument("--version", action="version", version=f"allmlp {allmlp.__version__}")
@@ -46,9 +47,9 @@ def parser() -> Parser:
         added.add_argument("--json", action="store_true", help="print the result as one JSON object")
         return added
 
-    def machine(to: Parser, workers: bool = True) -> None:
+    def machine(to: Parser, workers: bool = True, threads: str = "torch's; of an export its runtime's") -> None:
         to.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-        to.add_argument("--threads", type=thread_count, help="CPU threads (default: torch's; 1 for small networks)")
+        to.add_argument("--threads", type=thread_count, help=f"CPU threads (default: {threads})")
         if workers:
             to.add_argument("--workers", type=not_negative, default=0,
                             help="processes that load images (default: 0, load in this process)")
@@ -86,7 +87,8 @@ def parser() -> Parser:
     train.add_argument("--recipe", metavar="NAME|FILE", help="a name of `allmlp recipes`, or a recipe.json")
     train.add_argument("--init", metavar="MODEL", help="start from the weights of a MODEL")
     train.add_argument("--output", metavar="DIR", help="the run folder (default: runs/DATE-MODEL-DATA)")
-    train.add_argument("--epochs", type=float, metavar="N", help="short for --set schedule.epochs=N; 1.5 is possible")
+    train.add_argument("--epochs", type=float, metavar="N",
+                       help="as --set schedule.epochs=N, and of these a tenth of warm-up at most; 1.5 is possible")
     train.add_argument("--batch-size", type=positive, metavar="N", help="short for --set batch_size=N")
     train.add_argument("--lr", type=float, metavar="X", help="short for --set optimizer.learning_rate=X")
     train.add_argument("--seed", type=not_negative, metavar="N", help="short for --set seed=N")
@@ -111,14 +113,14 @@ def parser() -> Parser:
                        help="less memory for about a third more time: compute blocks again in the backward pass")
     task(train, "what DATA has: masks or not")
     size(train)
-    machine(train)
+    machine(train, threads="torch's; 1 for small networks")
     source(train)
 
     evaluate = command("evaluate", "Measure MODEL on DATA.")
-    evaluate.add_argument("model", metavar="MODEL", help="weights file, run folder, published name, Hub id")
+    evaluate.add_argument("model", metavar="MODEL", help="weights file, run folder, published name, Hub id, export")
     evaluate.add_argument("data", metavar="DATA",
                           help="a folder of images, a name such as digits, …; vtab: its 19 tasks")
-    evaluate.add_argument("--split", choices=("train", "val", "test"), help="default: test, else val")
+    evaluate.add_argument("--split", choices=("train", "val", "test"), help="default: test, else val, else train")
     evaluate.add_argument("--per-class", action="store_true", help="precision, recall and F1 of each class")
     instead = evaluate.add_mutually_exclusive_group()
     instead.add_argument("--knn", type=positive, metavar="K",
@@ -151,9 +153,9 @@ def parser() -> Parser:
     source(evaluate)
 
     predict = command("predict", "Name what is on images, or every pixel of them.")
-    predict.add_argument("model", metavar="MODEL", help="weights file, run folder, published name, Hub id")
+    predict.add_argument("model", metavar="MODEL", help="weights file, run folder, published name, Hub id, export")
     predict.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders or globs")
-    predict.add_argument("--top", type=positive, default=3, metavar="K", help="classes to show (default: 3)")
+    predict.add_argument("--top", type=positive, metavar="K", help="classes to show (default: 3)")
     predict.add_argument("--csv", metavar="FILE", help="write file, class, probability, … as CSV ('-': stdout)")
     predict.add_argument("--skip-bad", action="store_true", help="leave out broken images and say which")
     predict.add_argument("--output", metavar="DIR", help="of segmentation: where masks and overlays go "
@@ -165,7 +167,7 @@ def parser() -> Parser:
     machine(predict, workers=False)
 
     serve = command("serve", "Answer over HTTP: POST /predict with an image, classes and probabilities come back.")
-    serve.add_argument("model", metavar="MODEL", help="weights file, run folder, published name, Hub id")
+    serve.add_argument("model", metavar="MODEL", help="weights file, run folder, published name, Hub id, export")
     serve.add_argument("--host", default="127.0.0.1", help="(default: 127.0.0.1, reached from this machine only)")
     serve.add_argument("--port", type=not_negative, default=8000, help="(default: 8000; 0: any free one)")
     serve.add_argument("--allow-host", action="append", default=[], metavar="NAME",
@@ -189,16 +191,17 @@ def parser() -> Parser:
                          help="further networks, put side by side; and image files, folders or globs")
     inspect.add_argument("--along-training", action="store_true", help="MODEL is a run: the checkpoints it kept")
     inspect.add_argument("--blocks", type=block_numbers, metavar="N,…",
-                         help="which blocks, from 0, e.g. 0,3,5 or 0-5 (default: the first three, or first to last)")
+                         help="which blocks, from 0, e.g. 0,3,5 or 0-5 (default: the first three; of maps between "
+                              "tokens the first, the middle and the last)")
     inspect.add_argument("--data", metavar="DATA", help="show the features of these images too")
-    inspect.add_argument("--split", choices=("train", "val", "test"), help="default: test, else val")
-    inspect.add_argument("--embedding", choices=("tsne", "umap"), default="tsne", help="(default: tsne)")
-    inspect.add_argument("--most-images", type=positive, default=2000, metavar="N",
+    inspect.add_argument("--split", choices=("train", "val", "test"), help="default: test, else val, else train")
+    inspect.add_argument("--embedding", choices=("tsne", "umap"), help="(default: tsne)")
+    inspect.add_argument("--most-images", type=positive, metavar="N",
                          help="of DATA, drawn from more (default: 2000)")
     inspect.add_argument("--output", metavar="DIR", help="(default: inspect-NAME)")
     inspect.add_argument("--overwrite", action="store_true", help="write into --output although it holds something")
     size(inspect)
-    machine(inspect)
+    machine(inspect, threads="torch's")
     source(inspect)
 
     export = command("export", "Write MODEL for another runtime, run it there, and compare it with PyTorch.")
@@ -266,11 +269,11 @@ def parser() -> Parser:
                       help="a network, trained as in the papers; or a recipe")
     plan.add_argument("--images", type=positive, metavar="N", help="training images (default: the recipe's data)")
     plan.add_argument("--classes", type=positive, metavar="N", help="(default: the data's, else the network's)")
-    plan.add_argument("--epochs", type=float, metavar="N")
+    plan.add_argument("--epochs", type=float, metavar="N", help="(default: the recipe's)")
     plan.add_argument("--batch-size", type=positive, metavar="N", help="images per step, on all devices together")
     plan.add_argument("--accumulation", type=positive, metavar="N", help="parts a device's share is computed in")
     plan.add_argument("--machine", metavar="KIND:N", help="e.g. h100:8, v100, tpu-v3:128 (default: h100:8)")
-    plan.add_argument("--precision", choices=("fp32", "bf16"))
+    plan.add_argument("--precision", choices=("fp32", "bf16"), help="(default: the recipe's)")
     plan.add_argument("--sharding", choices=("none", "fsdp"), help="what FSDP spreads over the devices")
     plan.add_argument("--activation-checkpointing", action="store_true", help="compute activations a second time")
     plan.add_argument("--check", action="store_true", help="beside the papers' own tables: the error of every row")
@@ -347,7 +350,8 @@ def parser() -> Parser:
     shard = actions.add_parser("shard", help="write a data set as WebDataset tar shards")
     shards(shard)
     for action in (check, write, shard):
-        action.add_argument("--json", action="store_true", help="print the result as one JSON object")
+        action.add_argument("--json", action="store_true", default=argparse.SUPPRESS,  # or it undoes one before ACTION
+                            help="print the result as one JSON object")
     return top
 
 
@@ -382,6 +386,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `allmlp models | head`
         sys.stderr.close()
         return 0
-    except KeyboardInterrupt:
-        print("allmlp: stopped", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        print("; ".join(["allmlp: stopped", *map(str, stopped.args)]), file=sys.stderr)
         return 130

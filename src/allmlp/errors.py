@@ -53,13 +53,14 @@ def printable(text: object, length: int = 300) -> str:
     return line if len(line) <= length else f"{line[:length]}…"
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> UnknownName:
-    """The error for a `name` that is none of `known`, with the nearest names (at most 5) or the first few."""
+def unknown_name(kind: str, name: str, known: Iterable[str], hint: str = "", shown: int = 12) -> UnknownName:
+    """The error for a `name` that is none of `known`, with the nearest names (at most 5), else with all of up to
+    `shown`, else with the first few."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
     if near:
         choice = f"did you mean {' or '.join(near)}?"
-    elif len(names) <= 12:
+    elif len(names) <= shown:
         choice = f"accepted: {', '.join(names) or 'none'}"
     else:
         choice = f"accepted: {', '.join(names[:8])}, … ({len(names)} in all)"

@@ -54,6 +54,16 @@ def test_vtab_is_a_table_of_the_tasks_that_are_there(cli, network, tmp_path):
     assert "none of VTAB's tasks is in" in err.splitlines()[-1]
 
 
+@pytest.mark.parametrize("option", [("--permute", "pixels"), ("--any-size", "aspect"), ("--other-sizes", "resize"),
+                                    ("--task", "segmentation"), ("--val-fraction", "0"), ("--split-seed", "0")])
+def test_what_a_table_of_many_sets_does_not_do_is_refused(cli, network, tmp_path, option):
+    (tmp_path / "weather/fog/1").mkdir(parents=True)
+    for data in ("vtab", f"imagenet-c:{tmp_path}"):
+        code, out, err = cli("evaluate", network, data, *option)
+        assert (code, out) == (2, "")
+        assert err == f"allmlp: {option[0]}: not for {data}, whose table has its own protocol; leave it out\n"
+
+
 def test_spoilt_images_give_an_error_for_each_severity(cli, network, tmp_path):
     for number, severity in enumerate("12345"):
         for synset in ("n01440764", "n02012849"):

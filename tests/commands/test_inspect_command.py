@@ -97,6 +97,10 @@ def mistakes(files: Path) -> dict[str, tuple[list[object], str]]:
         "five networks": ([mixer] * 5, "5 networks: at most 4"),
         "no run": ([mixer, "--along-training"], "not a run folder"),
         "no such data": ([mixer, "--data", "digitz"], "digits"),
+        "broken images of no data": ([mixer, "--skip-bad"], "--skip-bad says how DATA is opened; give --data too"),
+        "a split of no data": ([mixer, "--split", "val"], "--split is about the images of DATA; give --data too"),
+        "an embedding of nothing": ([mixer, "--embedding", "umap"], "--embedding is about the images of DATA"),
+        "few images of no data": ([mixer, "--most-images", "9"], "--most-images is about the images of DATA"),
     }
 
 

@@ -48,9 +48,13 @@ def test_a_recipe_with_a_network_of_its_own_stays_itself_and_one_without_is_writ
 
 
 def test_such_a_network_trains_and_its_checkpoint_needs_nothing_else(cli, tmp_path):
-    code, out, _ = cli("train", "digits", "--set", "network.blocks=mixer~conv*2", "--set", "network.stem=convolutions",
-                       "--epochs", 1, "--output", tmp_path / "run", "--json", "--threads", 1)
+    code, out, said = cli("train", "digits", "--set", "network.blocks=mixer~conv*2",
+                          "--set", "network.stem=convolutions", "--epochs", 1, "--output", tmp_path / "run", "--json",
+                          "--threads", 1)
     model = checkpoint.load(tmp_path / "run")
+    name = "mixer_p2_8 with depth, blocks, stem changed"
+    assert f"digits: {name} on digits, " in said
+    assert f"<h1>{name}<span> on </span>digits</h1>" in (tmp_path / "run" / "report.html").read_text()
     assert code == 0
     assert [layer.kind for layer in model.config.layers] == ["sum"] * 2
     assert json.loads(out)["parameters"] == sum(parameter.numel() for parameter in model.parameters())

@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 
 from allmlp.cli import main
+from allmlp.data import AT_HAND, open_data
+from allmlp.data.digit_masks import CLASSES, SCENES
+from allmlp.data.scenes import COPIES
+from allmlp.plan.job import KNOWN
 
 
 def test_a_plan_says_time_memory_and_machines(capsys: pytest.CaptureFixture[str]):
@@ -29,6 +33,33 @@ def test_a_short_step_is_called_too_good_to_be_true(capsys: pytest.CaptureFixtur
     assert main(["plan", "digits", "--machine", "t4"]) == 0
     assert "75 epochs of 1,437 images" in (text := capsys.readouterr().out)
     assert "too short to be true" in text
+
+
+def test_the_sizes_of_data_sets_that_are_at_hand_are_known():
+    digits = len(open_data("digits").splits["train"])
+    assert {name: KNOWN.get(name) for name in AT_HAND} == {
+        "digits": (digits, 10), "digit-scenes": (COPIES * digits, 10), "digit-masks": (SCENES["train"], len(CLASSES))}
+
+
+def test_a_plan_for_segmentation_counts_the_head_for_pixels_and_says_what_of_it_not(capsys: pytest.CaptureFixture[str]):
+    assert main(["plan", "digit_masks", "--json"]) == 0
+    pixels = json.loads(capsys.readouterr().out)
+    assert main(["plan", "mixer_p4_40", "--images", "2000", "--classes", "11", "--batch-size", "32", "--json"]) == 0
+    images = json.loads(capsys.readouterr().out)
+    assert (pixels["images"], pixels["batch_size"]) == (2000, 32)
+    tokens, width, decoder, pixel, side, classes = 10 * 10, 64, 64, 16, 40, 11  # by models/segment.py's first lines
+    levels, to_pixels = 4 * (width + 1) * decoder, (decoder + 1) * pixel * 4 * 4
+    smooth, last = (9 * pixel + 1) * pixel, (pixel + 1) * classes
+    head = levels + 2 * decoder + to_pixels + smooth + last
+    assert pixels["parameters"] - images["parameters"] == head - (width + 1) * classes
+    macs = 4 * tokens * width * decoder + tokens * decoder * pixel * 16 + side**2 * pixel * (9 * pixel + classes)
+    assert pixels["macs"] - images["macs"] == macs - width * classes
+    assert any("segmentation" in note for note in pixels["notes"])
+
+
+def test_a_plan_says_that_a_stem_of_convolutions_takes_more_memory_than_it_counts(capsys: pytest.CaptureFixture[str]):
+    assert main(["plan", "scenes"]) == 0
+    assert "stem of convolutions: its operations are counted, what it keeps" in capsys.readouterr().out
 
 
 def test_json_has_the_same_numbers(capsys: pytest.CaptureFixture[str]):
@@ -74,6 +105,7 @@ def test_the_stored_table_is_the_one_that_check_prints(tmp_path: Path):
     ("--check digits", "takes nothing else"), ("digits --csv x", "goes with --check"),
     ("digits --machine t4:256", "without an image"), ("mixer_b16_224 --image-size 225", "not divisible"),
     ("digits --epochs -1", "epochs"), ("digits --batch-size 0", "at least 1"), ("digits --sharding zero", "zero"),
+    ("segment_folder --images 9", "--classes N"),
 ])  # fmt: skip
 def test_mistakes_are_one_line_and_exit_code_2(arguments: str, said: str, capsys: pytest.CaptureFixture[str]):
     assert main(["plan", *arguments.split()]) == 2

@@ -1,7 +1,9 @@
 """`allmlp compare`: ours and timm's under one protocol, each figure against the long way round."""
 
 import csv
+import html
 import json
+import re
 import shlex
 
 import numpy as np
@@ -163,7 +165,13 @@ def test_the_command_writes_table_figure_and_page(command, file, tmp_path):
     assert float(kept[1]["knn_percent"]) == pytest.approx(rows[1]["knn_percent"], rel=1e-5)
     assert kept[0]["latency_ms"] == ""
     assert {path.name for path in output.iterdir()} == {"table.csv", "pareto.png", "pareto.svg", "index.html"}
-    assert SMALL in (output / "index.html").read_text()
+    page = (output / "index.html").read_text()
+    assert SMALL in page
+    shown = re.search(r"<code>allmlp (compare .*?)</code>", page)
+    assert shown  # and given again, it means the same
+    first, again = (vars(parser().parse_args(["compare", *map(str, arguments)])),
+                    vars(parser().parse_args(shlex.split(html.unescape(shown[1])))))
+    assert again | {"output": str(output), "threads": None} == first
     code, _, err = command(*arguments)
     assert code == 2
     assert "--overwrite" in err

@@ -274,9 +274,13 @@ def test_the_lists_that_are_passed_on_are_taken_as_they_are(tmp_path: Path, png_
             open_data("vtab:dsprites-location", data_dir=tmp_path)
 
 
-def test_an_unknown_task_is_answered_with_all_of_them():
-    with pytest.raises(UnknownName, match="unknown VTAB task 'clever'; accepted: caltech101, .*smallnorb-elevation"):
-        open_data("vtab:clever")
+@pytest.mark.parametrize("task, said", [
+    ("cifar", r"did you mean cifar100\?; each with \+val or not"), ("clever+val", "did you mean clevr-count or "),
+    ("zzz", "accepted: caltech101, .*dtd, .*smallnorb-elevation.*, svhn; each with"),
+])
+def test_an_unknown_task_is_answered_with_the_nearest_or_all_of_them(task: str, said: str):
+    with pytest.raises(UnknownName, match=f"unknown VTAB task '{task.removesuffix('+val')}'; {said}"):
+        open_data(f"vtab:{task}")
 
 
 @pytest.mark.parametrize("task", ["clevr-count", "kitti-distance", "dsprites-location", "smallnorb-azimuth", "dmlab",

@@ -255,3 +255,17 @@ def test_a_mistake_is_one_line(arguments: list[str], message: str, capsys, tmp_p
     assert main(["reproduce", *arguments]) == 2
     error = capsys.readouterr().err.strip().splitlines()
     assert message in error[-1]
+
+
+@pytest.mark.parametrize("overwrite, again", [([], "the same command goes on"),
+                                              (["--overwrite"], "the same command without --overwrite goes on")])
+def test_a_stopped_command_says_how_to_go_on(overwrite: list[str], again: str, capsys, tmp_path: Path, monkeypatch):
+    def stop(what: str, seed: int) -> None:
+        if what == "two":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("allmlp.commands.reproduce.find", lambda name: an_experiment(stop))
+    assert main(["reproduce", "squares", "--output", str(tmp_path / "out"), *overwrite]) == 130
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1].startswith(f"allmlp: stopped; arms that are done are kept in {tmp_path / 'out'}; {again}")
+    assert [(row["what"], row["seed"]) for row in table(tmp_path / "out")] == [("one", "0")]

@@ -33,9 +33,9 @@ class Service:
             [sys.executable, "-m", "allmlp", "serve", str(model), "--port", "0", "--threads", "1", *options],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment})
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
-        assert found, (line, self.process.stderr.read() if self.process.stderr else "")
+        self.line = self.process.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:(\d+)", self.line)
+        assert found, (self.line, self.process.stderr.read() if self.process.stderr else "")
         self.port = int(found[1])
         self.address = f"http://127.0.0.1:{self.port}"
         self.client = httpx.Client(base_url=self.address, timeout=30)

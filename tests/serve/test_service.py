@@ -1,5 +1,6 @@
 """`allmlp serve` from outside: a real process, real sockets."""
 
+import contextlib
 import io
 import json
 import re
@@ -132,8 +133,14 @@ def test_other_paths_are_not_there(service, path: str) -> None:
     with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
         answer = b"".join(iter(lambda: connection.recv(65_536), b""))
-    assert re.match(rb"HTTP/1\.1 (404|307) ", answer)
+    assert answer.startswith(b"HTTP/1.1 404 ")
     assert b"root:" not in answer
+
+
+def test_images_for_a_path_with_a_slash_too_many_are_told_where_to_go(service) -> None:
+    answer = service.client.post("/predict/", content=png(), headers=PNG)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+    assert "POST /predict," in answer.json()["error"]["message"]
 
 
 def test_a_wrong_method_says_which_is_right(service) -> None:
@@ -155,6 +162,21 @@ def test_two_host_headers_are_refused(service) -> None:
         connection.sendall(b"GET /metadata HTTP/1.1\r\nHost: elsewhere.example\r\nHost: localhost\r\n"
                            b"Connection: close\r\n\r\n")
         assert connection.recv(65_536).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("sent", [b"hello\r\n\r\n", b"GET\r\n\r\n", b"GET /metadata HTTP/1.1\r\nHost localhost\r\n\r\n",
+                                  b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00"],
+                         ids=["text", "no path", "a broken header", "bytes in the path", "TLS"])  # fmt: skip
+def test_what_is_no_http_is_refused_like_everything_else(service, sent: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
+        connection.sendall(sent)
+        head, _, body = b"".join(iter(lambda: connection.recv(65_536), b"")).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert f"content-length: {len(body)}" in head.decode().lower().split("\r\n")
+    error = json.loads(body)["error"]
+    assert error["code"] == "bad_request"
+    assert "\n" not in error["message"]
+    assert service.client.get("/healthz").status_code == 200
 
 
 def test_a_file_name_beyond_ascii_in_its_older_form(service) -> None:
@@ -184,7 +206,7 @@ def _count(service, name: str) -> float:
     return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(name)), 0.0)
 
 
-def test_slow_senders_and_endless_headers_are_let_go(model_file: Path) -> None:
+def test_slow_senders_and_endless_headers_are_let_go_and_crowds_refused(model_file: Path) -> None:
     """In this process, for limits that the command line does not have; the clock is the service's own."""
     import uvicorn
 
@@ -192,7 +214,7 @@ def test_slow_senders_and_endless_headers_are_let_go(model_file: Path) -> None:
     from allmlp.serve.limits import Limits
     from allmlp.serve.run import listen, serve
 
-    limits = Limits(head_seconds=0.4, receive_seconds=0.4)
+    limits = Limits(head_seconds=0.4, receive_seconds=0.4, max_requests=1)  # and so 102 connections
     app = create_app(load_predictor(model_file), {"name": "small"}, limits)
     listening, ready, servers = listen("127.0.0.1", 0), threading.Event(), []
     start = uvicorn.Server.__init__
@@ -221,6 +243,13 @@ def test_slow_senders_and_endless_headers_are_let_go(model_file: Path) -> None:
                 except ConnectionError:
                     answer = b""
             assert answer.split(b" ")[1:2] == ([answered] if answered else []), sent[:60]
+        with contextlib.ExitStack() as stack:
+            crowd = [stack.enter_context(socket.create_connection(address, timeout=10)) for _ in range(102)]
+            crowd[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+            head, _, body = b"".join(iter(lambda: crowd[-1].recv(65_536), b"")).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 1" in head
+        assert json.loads(body)["error"]["code"] == "busy"
     finally:
         servers[0].should_exit = True
         thread.join(20)
@@ -240,8 +269,9 @@ def test_clients_that_go_away_leave_nothing_behind(service) -> None:
     assert service.client.post("/predict", content=png(), headers=PNG).status_code == 200
 
 
-def test_a_key_is_asked_for_where_there_is_one(start) -> None:
-    running = start(ALLMLP_API_KEY="secret")
+def test_a_key_is_asked_for_where_there_is_one_and_json_says_where_it_is(start, model_file: Path) -> None:
+    running = start("--json", ALLMLP_API_KEY="secret")
+    assert json.loads(running.line) == {"model": str(model_file), "predict": f"{running.address}/predict", "page": None}
     for headers in ({}, {"x-api-key": "secre"}, {"authorization": "Bearer secrets"}):
         assert running.client.get("/metadata", headers=headers).status_code == 401
     for headers in ({"x-api-key": "secret"}, {"authorization": "Bearer secret"}):

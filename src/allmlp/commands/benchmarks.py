@@ -21,7 +21,10 @@ def several(options: argparse.Namespace) -> bool:
 def run(options: argparse.Namespace) -> int:
     idle = {"--split": options.split, "--per-class": options.per_class, "--knn": options.knn, "--tta": options.tta,
             "--temperature": options.temperature, "--few-shot": options.few_shot, "--and": options.pairs,
-            "--real-labels": options.real_labels, "--linear-probe": options.linear_probe and options.data != VTAB}
+            "--real-labels": options.real_labels, "--linear-probe": options.linear_probe and options.data != VTAB,
+            "--permute": options.permute, "--any-size": options.any_size, "--other-sizes": options.other_sizes,
+            "--task": options.task == "segmentation", "--val-fraction": options.val_fraction is not None,
+            "--split-seed": options.split_seed is not None}
     if given := [flag for flag, value in idle.items() if value]:
         raise BadSetting(f"{', '.join(given)}: not for {options.data}, whose table has its own protocol; leave it out")
     return vtab(options) if options.data == VTAB else corruption(options)

@@ -5,9 +5,10 @@ import json
 import sys
 from pathlib import Path
 
-from allmlp.commands.source import open_source, refuse_masks, source_of
+from allmlp.commands.source import given_flags, open_source, refuse_masks, source_of
 from allmlp.data import kind_of
 from allmlp.data.dataset import Data
+from allmlp.errors import BadSetting
 
 
 def run(options: argparse.Namespace) -> int:
@@ -18,6 +19,8 @@ def check(options: argparse.Namespace) -> int:
     from allmlp.data import doctor
 
     kind, where = kind_of(options.data)
+    if kind == "folder" and (idle := given_flags(options)):
+        raise BadSetting(f"{idle[0]} has no effect: a folder is looked at as it lies, all of it; leave it out")
     report = doctor.check(Path(where)) if kind == "folder" else doctor.check_data(_opened(options))
     print(report.to_json() if options.json else doctor.render(report))
     return 0 if report.ok else 1

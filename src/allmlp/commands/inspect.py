@@ -14,7 +14,7 @@ from allmlp import checkpoint, figures
 from allmlp.backends.network import NetworkPredictor, pooled
 from allmlp.backends.pytorch import choose_device
 from allmlp.commands.predict import find_images
-from allmlp.commands.source import open_source, source_of, split_of_run
+from allmlp.commands.source import open_source, refuse_idle, source_of, split_of_run
 from allmlp.data.dataset import Subset
 from allmlp.data.image import IMAGE_EXTENSIONS, open_image
 from allmlp.data.seeds import generator
@@ -28,9 +28,12 @@ from allmlp.report.inspect_page import write_inspection
 MOST_NETWORKS = 4  # side by side on a page
 MOST_IMAGES = 8  # one below the other in a figure
 METHODS = {"tsne": "t-SNE", "umap": "UMAP"}
+MOST_EMBEDDED = 2000  # images of DATA, where no other number is asked for
 
 
 def run(options: argparse.Namespace) -> int:
+    refuse_idle(options, {"--split": options.split, "--embedding": options.embedding,
+                          "--most-images": options.most_images})
     if options.threads:
         torch.set_num_threads(options.threads)
     models, patterns = sorted_out([options.model, *options.more])
@@ -128,15 +131,16 @@ def embedded(networks: Mapping[str, Model], options: argparse.Namespace) -> Gall
     dataset = data.splits[split]
     if dataset.labels.ndim != 1:
         raise BadData(f"{data.name} has several labels for each image; an embedding has one colour for each")
-    how = f"by {METHODS[options.embedding]}: {len(dataset):,} images of {data.name}'s {split} split"
-    if len(dataset) > options.most_images:
-        chosen = generator(0, "inspect", "images").permutation(len(dataset))[: options.most_images]
+    method, most = options.embedding or "tsne", options.most_images or MOST_EMBEDDED
+    how = f"by {METHODS[method]}: {len(dataset):,} images of {data.name}'s {split} split"
+    if len(dataset) > most:
+        chosen = generator(0, "inspect", "images").permutation(len(dataset))[:most]
         dataset = Subset(dataset, np.sort(chosen))
         how = how.replace(": ", f": {len(dataset):,} drawn from ", 1)
     points = {}
     for name, model in networks.items():
         features = NetworkPredictor(model, model.preprocess, None, forward=pooled(model))
-        points[name] = embed(predict_dataset(features, dataset, workers=options.workers), options.embedding)
+        points[name] = embed(predict_dataset(features, dataset, workers=options.workers), method)
     gallery = of_features(points, dataset.labels, dataset.classes, how)
     gallery.left_out.extend(data.notes)
     return gallery

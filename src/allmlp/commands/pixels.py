@@ -19,17 +19,15 @@ from allmlp.evaluate.pixels import as_pixel_predictor, logits_of
 from allmlp.evaluate.segmentation import evaluate_segmentation
 from allmlp.files import write_atomically
 
-CLASSIFYING = ("permute", "tta", "temperature", "real_labels", "pairs")
+CLASSIFYING = ("permute", "tta", "temperature", "real_labels", "pairs", "any_size")
+TOP = 3  # classes to show of an image, where no other number is asked for
 ENDS = (".png", "-overlay.png")  # of what is written for an image: its mask, and that over it
 
 
 def pixel_result(options: argparse.Namespace, predictor: Predictor, data: Data, split: str
                  ) -> tuple[dict[str, Any], list[str]]:
     """The result as plain values, and the lines for a terminal. Raises `BadSetting` for what is for images only."""
-    for name in CLASSIFYING:
-        if getattr(options, name):
-            flag = "and" if name == "pairs" else name.replace("_", "-")
-            raise BadSetting(f"--{flag} is for classification, and {options.model} is for segmentation; leave it out")
+    refuse_classifying(options)
     if data.task != "segmentation":
         raise BadSetting(f"{options.model}: a network for segmentation, and {data.name} has no masks to compare with")
     pixels = as_pixel_predictor(predictor, options.model)
@@ -49,6 +47,14 @@ def pixel_result(options: argparse.Namespace, predictor: Predictor, data: Data, 
     return result, lines
 
 
+def refuse_classifying(options: argparse.Namespace) -> None:
+    """Raises `BadSetting` for an option that is for a class of whole images."""
+    for name in CLASSIFYING:
+        if getattr(options, name, None):
+            flag = "and" if name == "pairs" else name.replace("_", "-")
+            raise BadSetting(f"--{flag} is for classification, and {options.model} is for segmentation; leave it out")
+
+
 def _rate(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f} %"
 
@@ -57,8 +63,12 @@ def predict_pixels(options: argparse.Namespace, predictor: Predictor, files: Seq
     """Write NAME.png, the classes as a palette image of the image's size, and NAME-overlay.png for each image.
 
     Raises `BadData` for logits that are not finite, and what reading and writing do."""
+    refuse_classifying(options)
     if options.csv:
         raise BadSetting("--csv is for classification; a network for segmentation writes masks into --output")
+    if options.top and options.json:
+        raise BadSetting("--top is for lines on a terminal; of a mask --json gives the shares of all its classes, so "
+                         "leave it out")
     pixels = as_pixel_predictor(predictor, options.model)
     output = Path(options.output or "predicted")
     names = _names(files)
@@ -101,7 +111,7 @@ def predict_pixels(options: argparse.Namespace, predictor: Predictor, files: Seq
     else:
         for row in rows:
             said = "  ".join(f"{printable(name)} {100 * share:.1f} %" for name, share in
-                             list(row["shares"].items())[: options.top])
+                             list(row["shares"].items())[: options.top or TOP])
             print(f"{printable(row['mask'])}  {said}")
     return 0 if rows else 1
 

@@ -15,7 +15,7 @@ import torch
 
 from allmlp.backends import Predictor, load_predictor, task_of
 from allmlp.commands.outputs import STDOUT, check_csv
-from allmlp.commands.pixels import predict_pixels
+from allmlp.commands.pixels import TOP, predict_pixels
 from allmlp.data.image import IMAGE_EXTENSIONS, open_image
 from allmlp.errors import BadData, BadSetting, printable
 from allmlp.evaluate.any_size import AnySize
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     if options.any_size:
         predictor = AnySize(predictor, options.any_size)
     rows, bad = [], []
-    for row in predictions(predictor, files, options.top):
+    for row in predictions(predictor, files, options.top or TOP):
         if isinstance(row, BadData):
             if not options.skip_bad:
                 raise row

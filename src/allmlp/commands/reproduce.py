@@ -36,6 +36,10 @@ def run(options: argparse.Namespace) -> int:
                              overwrite=options.overwrite, say=lambda line: print(line, file=sys.stderr, flush=True))
     except OSError as error:
         raise CannotWrite(f"--output {output}: {error.strerror or error}") from None
+    except KeyboardInterrupt:
+        without = " without --overwrite" if options.overwrite else ""
+        raise KeyboardInterrupt(f"arms that are done are kept in {output}; the same command{without} goes on with the "
+                                "others") from None
     if options.json:
         print(json.dumps(as_json(experiment, result, output)))
     else:

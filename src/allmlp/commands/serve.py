@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import json
 import os
 import sys
 from pathlib import Path
@@ -42,9 +43,10 @@ def run(options: argparse.Namespace) -> int:
                   "encrypted: put a proxy with TLS before it", file=sys.stderr)
         host, port = listening.getsockname()[:2]
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        serve(app, listening, limits,
-              lambda: print(f"{options.model} at {address}/predict{f', its page at {address}/' if page else ''}; "
-                            "Ctrl-C ends it", flush=True))
+        places = {"predict": f"{address}/predict", "page": f"{address}/" if page else None}
+        line = json.dumps({"model": options.model, **places}) if options.json else (
+            f"{options.model} at {places['predict']}{f', its page at {address}/' if page else ''}; Ctrl-C ends it")
+        serve(app, listening, limits, lambda: print(line, flush=True))
     finally:
         listening.close()
     return 0

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from allmlp.data import AT_HAND, canonical, data_folder, kind_of, open_data
@@ -96,12 +97,23 @@ def open_source(
     return replace(data, notes=(*data.notes, *idle))
 
 
-def refuse_idle(options: argparse.Namespace) -> None:
-    """Raises `BadSetting` for options that say how DATA is opened, without one: that of a run is opened as it was."""
+def given_flags(options: argparse.Namespace) -> list[str]:
+    """The options that say how DATA is opened, as far as they were given."""
     given = {"--val-fraction": options.val_fraction is not None, "--split-seed": options.split_seed is not None,
              "--skip-bad": options.skip_bad, "--data-dir": options.data_dir, "--download": options.download}
-    if not options.data and (idle := [flag for flag, value in given.items() if value]):
+    return [flag for flag, value in given.items() if value]
+
+
+def refuse_idle(options: argparse.Namespace, further: Mapping[str, object] = MappingProxyType({})) -> None:
+    """Raises `BadSetting` for options that say how DATA is opened, without one: that of a run is opened as it was.
+
+    `further`: other options about DATA, by their flags, and what they were given."""
+    if options.data:
+        return
+    if idle := given_flags(options):
         raise BadSetting(f"{idle[0]} says how DATA is opened; give --data too")
+    if idle := [flag for flag, value in further.items() if value]:
+        raise BadSetting(f"{idle[0]} is about the images of DATA; give --data too")
 
 
 def refuse_masks(data: Data, what: str) -> None:

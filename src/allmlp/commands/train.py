@@ -12,7 +12,7 @@ from typing import Any
 from allmlp.backends.pytorch import choose_device
 from allmlp.checkpoint import find_checkpoint, is_published, provenance
 from allmlp.commands.network import FIELD, is_config_file, read_config, with_config, with_network_setting
-from allmlp.commands.source import open_source, reopened, source_of
+from allmlp.commands.source import given_flags, open_source, reopened, source_of
 from allmlp.commands.threads import set_threads
 from allmlp.data import short_name
 from allmlp.data.dataset import Data
@@ -26,11 +26,11 @@ from allmlp.train.display import SilentDisplay, display_for_stderr
 from allmlp.train.distributed import Processes, join
 from allmlp.train.engine import Engine
 from allmlp.train.run_folder import read_begun, read_recipe, read_split
-from allmlp.train.start import network_config
+from allmlp.train.start import network_config, network_name
 from allmlp.values import with_dotted
 from allmlp.weights.hub import is_hub_name
 
-EXPERIMENT = ("data", "model", "recipe", "init", "output", "epochs", "batch_size", "lr", "image_size", "seed")
+EXPERIMENT = ("data", "model", "recipe", "init", "output", "epochs", "batch_size", "lr", "image_size", "seed", "task")
 SIGNAL_EXIT = {"SIGINT": 130, "SIGTERM": 143}
 
 
@@ -68,7 +68,7 @@ def train_together(options: argparse.Namespace, processes: Processes) -> int:
     loggers = [] if options.logger == "none" else options.logger.split(",")
     together = f"{processes.count} processes, " if processes.count > 1 else ""
     try:
-        what = (f"{plan.recipe.name}: {plan.recipe.init or plan.recipe.model} on {plan.data.name}, "
+        what = (f"{plan.recipe.name}: {plan.recipe.init or network_name(plan.recipe)} on {plan.data.name}, "
                 f"{', '.join(f'{len(part):,} {name}' for name, part in plan.data.splits.items())}, "
                 f"{len(plan.data.classes)} classes; device {choose_device(options.device)}, {together}"
                 f"CPU threads {threads}; run folder {output}")
@@ -126,7 +126,8 @@ def new_run(options: argparse.Namespace) -> Plan:
 
 def resumed_run(options: argparse.Namespace) -> Plan:
     """The run in a folder, exactly. Raises `BadSetting` where the options would change it."""
-    given = [name for name in EXPERIMENT if getattr(options, name) is not None] + options.settings
+    given = [name for name in EXPERIMENT if getattr(options, name) is not None]
+    given += options.settings + given_flags(options)
     if given:
         raise BadSetting(f"--resume goes on with the run as it is, so {given[0]!r} cannot be given with it; "
                          "start a new run to change it")

@@ -8,10 +8,11 @@ from allmlp.models.config import ModelConfig
 from allmlp.plan.machines import Precision
 from allmlp.recipe import Optimizer, Recipe, Schedule
 from allmlp.train.optimizer import total_steps
-from allmlp.train.start import network_config
+from allmlp.train.start import network_config, with_head_for_pixels
 
 # Training images and classes of what recipes name as data.
-KNOWN = {"digits": (1_437, 10), "imagenet": (1_281_167, 1_000), "imagenet21k": (14_197_122, 21_843)}
+KNOWN = {"digits": (1_437, 10), "digit-scenes": (5_748, 10), "digit-masks": (2_000, 11),
+         "imagenet": (1_281_167, 1_000), "imagenet21k": (14_197_122, 21_843)}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,14 @@ def job_of(recipe: Recipe, images: int | None = None, classes: int | None = None
     if images is None:
         raise BadSetting(f"how many training images has {recipe.data!r}? give --images N "
                          f"(known by name: {', '.join(KNOWN)})")
-    config = network_config(recipe, classes or known_classes)
+    if recipe.segmentation and not (classes or known_classes):
+        raise BadSetting(f"how many classes do the masks of {recipe.data!r} have? give --classes N")
+    config = with_head_for_pixels(network_config(recipe, classes or known_classes), recipe)
     notes = []
+    if config.stem.kind == "convolutions":
+        notes.append("a stem of convolutions: its operations are counted, what it keeps and writes is not")
+    if recipe.segmentation:
+        notes.append("segmentation: its head's weights and operations are counted, what it keeps and writes is not")
     if recipe.dino:
         notes.append("DINO: its projection head is not counted")
     if recipe.distillation:

@@ -28,6 +28,7 @@ from allmlp.serve.refusal import Refusal
 TOP = 5
 SOON = 0.2  # seconds
 CODES = {404: "not_found", 405: "method"}
+ELSEWHERE = "not here; images go to POST /predict, and GET /openapi.json says what else there is"
 
 
 def create_app(
@@ -58,9 +59,10 @@ def create_app(
         ready = False
         await asyncio.to_thread(batcher.stop)
 
-    # No /docs: FastAPI's page loads its parts from another host.
+    # No /docs: FastAPI's page loads its parts from another host. No redirects: not every client follows
+    # one, and /predict/ would look as if it had answered.
     app = FastAPI(title="allmlp", version=allmlp.__version__, description="Names what is on images.", docs_url=None,
-                  redoc_url=None, lifespan=lifespan)
+                  redoc_url=None, redirect_slashes=False, lifespan=lifespan)
     metrics.gauge("allmlp_waiting_images", "Images in the queue and in the batch under way.", lambda: batcher.images)
     metrics.gauge("allmlp_bodies_bytes", "Bytes of the bodies of requests in memory.", lambda: room.taken)
     model = {"name": about["name"], "digest": about.get("digest")}
@@ -108,7 +110,8 @@ def create_app(
     @app.exception_handler(HTTPException)
     async def not_served(request: Request, error: HTTPException) -> Response:
         code = CODES.get(error.status_code, "refused")
-        return JSONResponse({"error": {"code": code, "message": str(error.detail)}}, error.status_code, error.headers)
+        message = ELSEWHERE if error.status_code in CODES else str(error.detail)
+        return JSONResponse({"error": {"code": code, "message": message}}, error.status_code, error.headers)
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:

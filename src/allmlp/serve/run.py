@@ -48,10 +48,10 @@ def serve(app: Door, listening: socket.socket, limits: Limits, started: Callable
 
     from allmlp.serve.protocol import BoundedHead
 
-    protocol = type("Protocol", (BoundedHead,), {"head_seconds": limits.head_seconds})
+    protocol = type("Protocol", (BoundedHead,), {"head_seconds": limits.head_seconds,
+                                                 "most_connections": 2 * limits.max_requests + 100})
     config = uvicorn.Config(app, http=protocol, ws="none", lifespan="on", log_level="error", access_log=False,
-                            limit_concurrency=2 * limits.max_requests + 100, timeout_keep_alive=5, server_header=False,
-                            timeout_graceful_shutdown=END_SECONDS)
+                            timeout_keep_alive=5, server_header=False, timeout_graceful_shutdown=END_SECONDS)
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -25,6 +25,7 @@ from allmlp.train import run_folder
 from allmlp.train.distributed import ALONE, Processes
 from allmlp.train.judge import judge, kind_of_score
 from allmlp.train.loop import Outcome, run
+from allmlp.train.start import network_name
 from allmlp.train.state import Counters
 
 SPEED_BATCHES = (1, 64)
@@ -128,7 +129,7 @@ def report(outcome: Outcome, recipe: Recipe, data: Data,
     about = run_folder.read_run(outcome.output)
     write_report(
         RunReport(
-            model_name=recipe.model, model=outcome.model.config, data_name=data.name,
+            model_name=network_name(recipe), model=outcome.model.config, data_name=data.name,
             images={name: len(dataset) for name, dataset in data.splits.items()}, split=split or "none",
             metrics=evaluation.metrics if evaluation else None, finished=datetime.datetime.now().astimezone(),
             command=about["command"], recipe_json=recipe.to_json(indent=2), history=outcome.counters.history,

@@ -10,7 +10,7 @@ from allmlp.errors import BadSetting
 from allmlp.models.config import ModelConfig
 from allmlp.models.model import Model, build, with_segment_head
 from allmlp.models.resize import resize
-from allmlp.models.variants import default_preprocess, model_config
+from allmlp.models.variants import VARIANTS, default_preprocess, model_config
 from allmlp.recipe import Recipe
 
 
@@ -31,9 +31,7 @@ def starting_model(recipe: Recipe, data: Data) -> Model:
         elif model.classes != data.classes:
             model = resize(model, classes=data.classes, seed=recipe.seed)
     else:
-        config = network_config(recipe, len(data.classes))
-        if recipe.segmentation is not None:
-            config = config.with_(segment=recipe.segmentation.head, global_pool="")
+        config = with_head_for_pixels(network_config(recipe, len(data.classes)), recipe)
         generator = torch.Generator().manual_seed(recipe.seed)
         preprocess = default_preprocess(recipe.model, config)
         model = build(configured(config, recipe), preprocess, data.classes, generator).eval()
@@ -54,6 +52,21 @@ def network_config(recipe: Recipe, num_classes: int | None = None) -> ModelConfi
     changes = {"num_classes": num_classes, "image_size": recipe.image_size}
     return ModelConfig.from_json(json.dumps(recipe.network)).with_(
         **{name: value for name, value in changes.items() if value is not None})
+
+
+def network_name(recipe: Recipe) -> str:
+    """What a recipe's network is called, with the settings in which it is another than the one with that name."""
+    if recipe.network is None or recipe.model not in VARIANTS:
+        return recipe.model
+    named, own = VARIANTS[recipe.model], network_config(recipe)
+    changed = [field for field in ModelConfig.model_fields
+               if field not in ("image_size", "num_classes") and getattr(own, field) != getattr(named, field)]
+    return f"{recipe.model} with {', '.join(changed)} changed" if changed else recipe.model
+
+
+def with_head_for_pixels(config: ModelConfig, recipe: Recipe) -> ModelConfig:
+    """`config` with the head of a recipe for segmentation; as it is for other recipes."""
+    return config if recipe.segmentation is None else config.with_(segment=recipe.segmentation.head, global_pool="")
 
 
 def check_task(recipe: Recipe, data: Data) -> None:

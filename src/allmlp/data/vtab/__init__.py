@@ -17,7 +17,7 @@ import numpy as np
 
 from allmlp.data.assemble import Choices, assemble
 from allmlp.data.dataset import Data, ImageDataset
-from allmlp.errors import BadData, CannotDownload, UnknownName
+from allmlp.errors import BadData, CannotDownload, unknown_name
 
 if TYPE_CHECKING:
     from allmlp.data.vtab.tasks import Task
@@ -54,8 +54,8 @@ class Joined:
 
 
 def open_vtab(where: str, choices: Choices) -> Data:
-    """The task `where`, with "+val" or not. Raises `UnknownName` with the names of all tasks, `CannotDownload` for what
-    is not there, and `BadData`, one line."""
+    """The task `where`, with "+val" or not. Raises `UnknownName` with the nearest names or all, `CannotDownload` for
+    what is not there, and `BadData`, one line."""
     from allmlp.data.vtab.archive import archive_of, open_archive
 
     name = where.removesuffix(BOTH)
@@ -102,5 +102,5 @@ def task_named(name: str) -> "Task":
     from allmlp.data.vtab.tasks import TASKS
 
     if name not in TASKS:
-        raise UnknownName(f"unknown VTAB task {name!r}; accepted: {', '.join(TASKS)}, each with {BOTH} or not")
+        raise unknown_name("VTAB task", name, TASKS, f"each with {BOTH} or not", shown=len(TASKS))
     return TASKS[name]
