@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "access.h"
+#include "gil.h"
 #include "network.h"
 #include "peak.h"
 #include "resize.h"
@@ -35,14 +36,14 @@ std::unique_ptr<Network> opened(Source& source, const std::string& level, int th
 // The path as the system has it: bytes, which need be no text.
 std::unique_ptr<Network> from_file(nb::bytes path, const std::string& level, int threads) {
   const std::string name(path.c_str(), path.size());
-  nb::gil_scoped_release release;
+  WithoutGil without;
   FileSource source(name);
   return opened(source, level, threads);
 }
 
 std::unique_ptr<Network> from_bytes(nb::bytes data, const std::string& level, int threads) {
   MemorySource source(data.c_str(), data.size());
-  nb::gil_scoped_release release;  // the bytes are the caller's, and do not change
+  WithoutGil without;  // the bytes are the caller's, and do not change
   return opened(source, level, threads);
 }
 
@@ -53,7 +54,7 @@ FloatArray run(Network& network, Images images) {
                                 std::to_string(h.image_width) + ", 3)");
   const size_t count = images.shape(0);
   FloatArray logits = new_floats({count, h.classes});
-  nb::gil_scoped_release release;
+  WithoutGil without;
   network.run(images.data(), int64_t(count), logits.data());
   return logits;
 }
@@ -78,7 +79,7 @@ NewImage resized(Image image, int height, int width, int top, int left, int rows
   uint8_t* data = new uint8_t[size_t(rows) * columns * 3];
   nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<uint8_t*>(p); });
   NewImage result(data, {size_t(rows), size_t(columns), 3}, owner);
-  nb::gil_scoped_release release;
+  WithoutGil without;
   resize(image.data(), int(image.shape(0)), int(image.shape(1)), {height, width, top, left, rows, columns}, filter, data);
   return result;
 }
@@ -104,6 +105,7 @@ nb::list kernels() {
 NB_MODULE(_engine, m) {
   using namespace allmlp;
   m.doc() = "The engine of allmlp, compiled.";
+  nb::set_leak_warnings(false);  // a model that a thread still has at the end of the program is no mistake
   m.attr("magic") = nb::bytes(kMagic, sizeof kMagic);
   m.attr("copy_again") = kCopyAgain;
   nb::exception<BadModel>(m, "BadModel", PyExc_ValueError);
@@ -139,7 +141,7 @@ NB_MODULE(_engine, m) {
         "interpolation"_a);
   m.def("peak", [](const std::string& precision, int threads, const std::string& level, double seconds, int repeats) {
     const Kernels& kernels = find_kernels(level, precision_of(precision));
-    nb::gil_scoped_release release;
+    WithoutGil without;
     return peak(kernels, threads, seconds, repeats);
   }, "precision"_a, "threads"_a, "level"_a, "seconds"_a, "repeats"_a);
   bind_access(m);

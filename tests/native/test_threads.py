@@ -158,3 +158,26 @@ def test_a_process_forked_during_a_call_can_call_too():
         child.kill()
         worker.join()
     assert np.array_equal(model(images(5)), expected)
+
+
+ENDS = """
+import sys, threading, time
+import numpy as np
+import allmlp_native
+model = allmlp_native.Model(sys.argv[1], 2, "scalar")
+images = np.zeros((20, *model.image_size, 3), np.uint8)
+x = np.zeros(1 << 18, np.float32)
+def again_and_again(call, model=model):
+    while True: call()
+calls = [lambda: model(images), lambda: allmlp_native.Model(sys.argv[1]), lambda: allmlp_native.tanh_gelu(x, x)]
+for call in calls: threading.Thread(target=again_and_again, args=(call,), daemon=True).start()
+time.sleep(0.1)
+"""
+
+
+def test_a_program_may_end_while_threads_are_in_calls(tmp_path: Path):
+    (tmp_path / "m").write_bytes(good_file("fp32", width=200, hidden=300))
+    for _ in range(3):
+        finished = subprocess.run([sys.executable, "-c", ENDS, str(tmp_path / "m")], capture_output=True, text=True,
+                                  timeout=100)
+        assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
