@@ -7,6 +7,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <chrono>
 
 #include "access.h"
 #include "gil.h"
@@ -22,6 +23,9 @@ namespace allmlp {
 
 void bind_tanh_gelu(nb::module_& module);  // tanh_gelu_table.cpp
 namespace {
+
+// How long a call does not look whether the user wants it to end. Asking takes the lock, and others may have it.
+constexpr auto kDeaf = std::chrono::milliseconds(200);
 
 using Images = nb::ndarray<const uint8_t, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
 
@@ -53,9 +57,20 @@ FloatArray run(Network& network, Images images) {
     throw std::invalid_argument("expected images uint8 (N, " + std::to_string(h.image_height) + ", " +
                                 std::to_string(h.image_width) + ", 3)");
   const size_t count = images.shape(0);
+  const size_t image_bytes = size_t(h.image_height) * h.image_width * 3;
   FloatArray logits = new_floats({count, h.classes});
-  WithoutGil without;
-  network.run(images.data(), int64_t(count), logits.data());
+  for (size_t done = 0; done < count;) {
+    {
+      WithoutGil without;
+      const auto begun = std::chrono::steady_clock::now();
+      do {
+        const size_t here = std::min<size_t>(count - done, Network::kTogether);
+        network.run(images.data() + done * image_bytes, int64_t(here), logits.data() + done * h.classes);
+        done += here;
+      } while (done < count && std::chrono::steady_clock::now() - begun < kDeaf);
+    }
+    if (done < count && PyErr_CheckSignals() != 0) throw nb::python_error();
+  }
   return logits;
 }
 

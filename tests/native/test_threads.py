@@ -181,3 +181,33 @@ def test_a_program_may_end_while_threads_are_in_calls(tmp_path: Path):
         finished = subprocess.run([sys.executable, "-c", ENDS, str(tmp_path / "m")], capture_output=True, text=True,
                                   timeout=100)
         assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
+
+
+STOPPED = """
+import signal, sys, time
+import numpy as np
+import allmlp_native
+model = allmlp_native.Model(sys.argv[1], 1, "scalar")
+some = np.zeros((64, *model.image_size, 3), np.uint8)
+model(some)
+started = time.process_time()
+model(some)
+many = np.tile(some, (1 + int(3 / (time.process_time() - started)), 1, 1, 1))  # three seconds
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+signal.setitimer(signal.ITIMER_REAL, 0.05)
+started = time.process_time()
+try:
+    model(many)
+except KeyboardInterrupt:
+    print(time.process_time() - started)
+model(some)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the system has no such signals")
+def test_a_call_with_many_images_can_be_interrupted(tmp_path: Path):
+    (tmp_path / "m").write_bytes(good_file("fp32", width=200, hidden=300))
+    finished = subprocess.run([sys.executable, "-c", STOPPED, str(tmp_path / "m")], capture_output=True, text=True,
+                              timeout=100)
+    assert finished.returncode == 0, finished.stderr
+    assert float(finished.stdout) < 1.5
