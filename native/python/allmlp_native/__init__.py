@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from allmlp_native import _engine
+from allmlp_native.processors import cores
 
 __version__ = "0.1.0"
 __all__ = ["BadModel", "Model", "TooManyThreads", "kernels", "peak", "tanh_gelu", "tanh_gelus"]
@@ -23,11 +24,6 @@ __all__ = ["BadModel", "Model", "TooManyThreads", "kernels", "peak", "tanh_gelu"
 BadModel = _engine.BadModel
 TooManyThreads = _engine.TooManyThreads
 MOST_THREADS = 256
-
-
-def cores() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _checked(threads: int) -> int:
@@ -71,7 +67,7 @@ class Model:
     """A model file, ready to run.
 
     `path`: of the file, a str or os.PathLike, or as bytes what is in it; `threads`: how many processors may work at
-    once, 1 to 256, all that there are if None; `level`: the instruction set, "auto" or one that `kernels` lists. Calls
+    once, 1 to 256, all that it gets if None; `level`: the instruction set, "auto" or one that `kernels` lists. Calls
     from several Python threads are safe and wait for each other. Raises `BadModel` for a file that is not there, is
     damaged or of another kind, and `ValueError`, which that is too, for a level that doesn't run here or is none, for
     other numbers of threads and for a name that no file has; `TooManyThreads`, which is one, here or in a call, where
