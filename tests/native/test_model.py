@@ -10,6 +10,7 @@ import struct
 import sys
 import threading
 import zlib
+from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
@@ -333,3 +334,11 @@ def test_images_may_be_views_and_of_no_other_size(content: bytes):
     assert np.array_equal(model(images(6)[::2]), model(images(6)[::2].copy()))
     with pytest.raises(ValueError, match=r"expected uint8 \(N, 8, 12, 3\)"):
         model(np.zeros((1, 12, 8, 3), np.uint8))
+
+
+def test_the_package_carries_its_licences_and_says_that_it_is_typed():
+    files = {file.name: file for file in metadata.files("allmlp-native") or ()}
+    repository = Path(__file__).parents[2]
+    for name, of in (("LICENSE", "LICENSE"), ("LICENSE.nanobind", "native/LICENSE.nanobind")):
+        assert Path(files[name].locate()).read_text() == (repository / of).read_text()
+    assert (Path(cast(str, allmlp_native.__file__)).parent / "py.typed").is_file()
