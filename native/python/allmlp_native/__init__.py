@@ -71,7 +71,7 @@ class Model:
     from several Python threads are safe and wait for each other. Raises `BadModel` for a file that is not there, is
     damaged or of another kind, and `ValueError`, which that is too, for a level that doesn't run here or is none, for
     other numbers of threads and for a name that no file has; `TooManyThreads`, which is one, here or in a call, where
-    the system gives this process fewer.
+    the system gives this process fewer; `MemoryError` for a network that memory does not hold.
     """
 
     def __init__(self, path: str | os.PathLike | bytes, threads: int | None = None, level: str = "auto"):
@@ -81,14 +81,20 @@ class Model:
             if not path.startswith(_engine.magic):
                 raise BadModel(f"{len(path)} bytes that are not what is in a model file: {_shown(path[:16])}; give a "
                                "path as str or os.PathLike, or all bytes of a file")
-            self._network = _engine.from_bytes(path, _level(level, kernels), self.threads)
-            return
-        file = _file(path)
-        self._name = f"{os.fsdecode(file)}: "
+            self._network = self._opened(_engine.from_bytes, path, level)
+        else:
+            file = _file(path)
+            self._name = f"{os.fsdecode(file)}: "
+            self._network = self._opened(_engine.open, file, level)
+
+    def _opened(self, open_: Callable[..., Any], what: bytes, level: str) -> Any:
         try:
-            self._network = _engine.open(file, _level(level, kernels), self.threads)
+            return open_(what, _level(level, kernels), self.threads)
         except BadModel as error:
             raise BadModel(f"{self._name}{error}") from None
+        except MemoryError:
+            raise MemoryError(f"{self._name}needs more memory than there is; use a machine that has more, or a smaller "
+                              "network") from None
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """uint8 `(N, H, W, 3)` of the network's size to float32 logits `(N, K)`."""
