@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 import threading
@@ -158,6 +159,31 @@ def test_a_process_forked_during_a_call_can_call_too():
         child.kill()
         worker.join()
     assert np.array_equal(model(images(5)), expected)
+
+
+FIRST_AGAIN = """
+import ctypes, os, sys
+import numpy as np
+import allmlp_native
+model = allmlp_native.Model(sys.argv[1], 2)
+images = np.zeros((2, *model.image_size, 3), np.uint8)
+expected = model(images)
+ctypes.CDLL(None).unshare(0x20000000)  # CLONE_NEWPID: processes are counted anew
+child = os.fork()
+if child == 0:
+    os._exit(0 if np.array_equal(model(images), expected) else 3)
+print(os.getpid(), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+NAMESPACE = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
+
+
+def test_a_forked_process_that_has_its_parents_number_can_call_too(tmp_path: Path):
+    if shutil.which("unshare") is None or subprocess.run([*NAMESPACE, "true"], capture_output=True).returncode:
+        pytest.skip("the system makes no namespaces of processes")
+    (tmp_path / "m").write_bytes(good_file("fp32"))
+    finished = subprocess.run([*NAMESPACE, sys.executable, "-c", FIRST_AGAIN, str(tmp_path / "m")], capture_output=True,
+                              text=True, timeout=30)
+    assert (finished.returncode, finished.stdout) == (0, "1 0\n"), finished.stderr
 
 
 ENDS = """
