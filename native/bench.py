@@ -98,14 +98,17 @@ def machine() -> dict[str, str]:
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
-    """The rows that a file has; none if it is not there. A last line without its end, of a run cut off, is no row."""
+    """The rows that a file has; none if it is not there. A last line without its end, of a run cut off, is no row, and
+    is taken off. Ends the program for a file that something else wrote, and leaves it as it is."""
     if not path.is_file():
         return []
-    content = path.read_text()
-    whole = content[: content.rfind("\n") + 1]
+    content, header = path.read_bytes(), f"{','.join(COLUMNS)}\n".encode()
+    if content[: len(header)] != header[: len(content)]:
+        sys.exit(f"{path}: no rows of this program; give another file, or none that is there")
+    whole = content[: content.rfind(b"\n") + 1]
     if whole != content:
-        path.write_text(whole)
-    return list(csv.DictReader(whole.splitlines()))
+        os.truncate(path, len(whole))
+    return list(csv.DictReader(whole.decode().splitlines()))
 
 
 def append(path: Path, row: dict[str, object]) -> None:
@@ -124,7 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=["mixer_s16_224"], help="names or model files")
     parser.add_argument("--precision", nargs="+", default=["fp32", "bf16", "int8"])
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, allmlp_native.cores()])
+    parser.add_argument("--threads", nargs="+", type=int, default=sorted({1, allmlp_native.cores()}))
     parser.add_argument("--batch", nargs="+", type=int, default=[1, 16])
     parser.add_argument("--level", default="auto", help="instruction set; see allmlp_native.kernels()")
     parser.add_argument("--seconds", type=float, default=6, help="for each line")

@@ -20,6 +20,8 @@ constexpr char kMagic[8] = {'A', 'L', 'L', 'M', 'L', 'P', 'N', '\n'};
 constexpr uint32_t kVersion = 4;
 constexpr uint32_t kWhole = 0x2144df1c;  // the CRC-32 of whatever has its own at its end
 
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "neither files nor operands are turned round");
+
 enum class Family : uint32_t { mixer = 0, resmlp = 1, gmlp = 2 };
 enum class NormKind : uint32_t { identity = 0, layernorm = 1 };
 

@@ -7,8 +7,10 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <chrono>
 
 #include "access.h"
+#include "gil.h"
 #include "network.h"
 #include "peak.h"
 #include "resize.h"
@@ -21,6 +23,9 @@ namespace allmlp {
 
 void bind_tanh_gelu(nb::module_& module);  // tanh_gelu_table.cpp
 namespace {
+
+// How long a call does not look whether the user wants it to end. Asking takes the lock, and others may have it.
+constexpr auto kDeaf = std::chrono::milliseconds(200);
 
 using Images = nb::ndarray<const uint8_t, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
 
@@ -35,14 +40,14 @@ std::unique_ptr<Network> opened(Source& source, const std::string& level, int th
 // The path as the system has it: bytes, which need be no text.
 std::unique_ptr<Network> from_file(nb::bytes path, const std::string& level, int threads) {
   const std::string name(path.c_str(), path.size());
-  nb::gil_scoped_release release;
+  WithoutGil without;
   FileSource source(name);
   return opened(source, level, threads);
 }
 
 std::unique_ptr<Network> from_bytes(nb::bytes data, const std::string& level, int threads) {
   MemorySource source(data.c_str(), data.size());
-  nb::gil_scoped_release release;  // the bytes are the caller's, and do not change
+  WithoutGil without;  // the bytes are the caller's, and do not change
   return opened(source, level, threads);
 }
 
@@ -52,9 +57,20 @@ FloatArray run(Network& network, Images images) {
     throw std::invalid_argument("expected images uint8 (N, " + std::to_string(h.image_height) + ", " +
                                 std::to_string(h.image_width) + ", 3)");
   const size_t count = images.shape(0);
+  const size_t image_bytes = size_t(h.image_height) * h.image_width * 3;
   FloatArray logits = new_floats({count, h.classes});
-  nb::gil_scoped_release release;
-  network.run(images.data(), int64_t(count), logits.data());
+  for (size_t done = 0; done < count;) {
+    {
+      WithoutGil without;
+      const auto begun = std::chrono::steady_clock::now();
+      do {
+        const size_t here = std::min<size_t>(count - done, Network::kTogether);
+        network.run(images.data() + done * image_bytes, int64_t(here), logits.data() + done * h.classes);
+        done += here;
+      } while (done < count && std::chrono::steady_clock::now() - begun < kDeaf);
+    }
+    if (done < count && PyErr_CheckSignals() != 0) throw nb::python_error();
+  }
   return logits;
 }
 
@@ -78,7 +94,7 @@ NewImage resized(Image image, int height, int width, int top, int left, int rows
   uint8_t* data = new uint8_t[size_t(rows) * columns * 3];
   nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<uint8_t*>(p); });
   NewImage result(data, {size_t(rows), size_t(columns), 3}, owner);
-  nb::gil_scoped_release release;
+  WithoutGil without;
   resize(image.data(), int(image.shape(0)), int(image.shape(1)), {height, width, top, left, rows, columns}, filter, data);
   return result;
 }
@@ -104,6 +120,7 @@ nb::list kernels() {
 NB_MODULE(_engine, m) {
   using namespace allmlp;
   m.doc() = "The engine of allmlp, compiled.";
+  nb::set_leak_warnings(false);  // a model that a thread still has at the end of the program is no mistake
   m.attr("magic") = nb::bytes(kMagic, sizeof kMagic);
   m.attr("copy_again") = kCopyAgain;
   nb::exception<BadModel>(m, "BadModel", PyExc_ValueError);
@@ -139,7 +156,7 @@ NB_MODULE(_engine, m) {
         "interpolation"_a);
   m.def("peak", [](const std::string& precision, int threads, const std::string& level, double seconds, int repeats) {
     const Kernels& kernels = find_kernels(level, precision_of(precision));
-    nb::gil_scoped_release release;
+    WithoutGil without;
     return peak(kernels, threads, seconds, repeats);
   }, "precision"_a, "threads"_a, "level"_a, "seconds"_a, "repeats"_a);
   bind_access(m);

@@ -167,15 +167,15 @@ void Network::plan(int threads) {
     }
     workspaces_.push_back(std::move(w));
   }
-  pooled_ = arena_.take(int64_t(chunk_) * x_stride_ * 4);
-  head_out_ = arena_.take(int64_t(chunk_) * head_.outputs * columns_ * 4);
+  pooled_ = arena_.take(int64_t(kTogether) * x_stride_ * 4);
+  head_out_ = arena_.take(int64_t(kTogether) * head_.outputs * columns_ * 4);
 }
 
 void Network::run(const uint8_t* images, int64_t count, float* logits) {
   std::lock_guard<std::mutex> lock(running_.get());
   const int64_t image_bytes = int64_t(header_.image_height) * header_.image_width * 3, classes = header_.classes;
-  for (int64_t first = 0; first < count; first += chunk_) {
-    const int here = int(std::min<int64_t>(chunk_, count - first));
+  for (int64_t first = 0; first < count; first += kTogether) {
+    const int here = int(std::min<int64_t>(kTogether, count - first));
     // One image per thread as long as that keeps all threads busy; the images left over are each split.
     const int spread = here / threads_ * threads_;
     const int threads = threads_;

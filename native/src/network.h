@@ -15,6 +15,8 @@ namespace allmlp {
 
 class Network {
  public:
+  static constexpr int kTogether = 64;  // images that `run` takes at once; more come one such set after the other
+
   // Throws BadModel for a file that can't be used, std::invalid_argument for a level or threads.
   Network(Source& source, const std::string& level, int threads);
 
@@ -89,7 +91,7 @@ class Network {
   Kind kinds_[3];                 // by precision, all of one level
   const Kind* stem_kind_;
   const Kernels* float_kernels_;  // fp32: the head, and what is in float anyway, statistics and the mean over tokens
-  int threads_, tokens_, width_, columns_, padded_width_, panels_, chunk_ = 64;
+  int threads_, tokens_, width_, columns_, padded_width_, panels_;
   int64_t x_stride_, half_stride_;
   int64_t multiply_adds_[3] = {};
   Linear stem_, head_;

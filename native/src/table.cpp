@@ -28,7 +28,7 @@ EACH_PRECISION(scalar)
 #undef EACH_PRECISION
 
 const std::vector<const Kernels*>& all_kernels() {
-  static const std::vector<const Kernels*> table = {
+  static const auto& table = *new std::vector<const Kernels*>{  // never destroyed: a thread may open models to the end
 #if defined(__x86_64__)
       &avx512_fp32,   &avx512_bf16,   &avx512_int8,    //
       &avx2_fp32,     &avx2_bf16,     &avx2_int8,      //

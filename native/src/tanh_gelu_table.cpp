@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "cpu.h"
+#include "gil.h"
 #include "table.h"
 #include "tanh_gelu.h"
 #include "threads.h"
@@ -34,7 +35,7 @@ namespace {
 
 // The best first.
 const std::vector<const TanhGelu*>& table() {
-  static const std::vector<const TanhGelu*> rows = {
+  static const auto& rows = *new std::vector<const TanhGelu*>{  // never destroyed, as in table.cpp
 #if defined(__x86_64__)
       &avx512_tanh_gelu_fp32,   &avx512_tanh_gelu_bf16,    //
       &avx2_tanh_gelu_fp32,     &avx2_tanh_gelu_bf16,      //
@@ -90,7 +91,7 @@ void run(const In& x, const std::optional<In>& of_y, const Out& to, int threads,
   const char* gradient = of_y ? static_cast<const char*>(of_y->data()) : nullptr;
   char* into = static_cast<char*>(to.data());
   const int64_t pieces = (count + kPiece - 1) / kPiece;
-  nb::gil_scoped_release release;
+  WithoutGil without;
   std::atomic<int64_t> next{0};
   run_on_shared_threads(int(std::min<int64_t>(std::max(threads, 1), pieces)), [&](int) {
     for (int64_t piece; (piece = next.fetch_add(1, std::memory_order_relaxed)) < pieces;) {

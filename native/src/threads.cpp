@@ -7,9 +7,13 @@
 #include <system_error>
 #include <thread>
 #include <vector>
+#include <pthread.h>
+#include <unistd.h>
 
 namespace allmlp {
 namespace {
+
+std::atomic<uint32_t> forks{0};  // from the first process to this one
 
 void pause() {
 #if defined(__x86_64__)
@@ -81,6 +85,12 @@ void run_on_threads(int threads, const std::function<void(int)>& work) {
   if (threads <= 1) return work(0);
   static OfThisProcess<Pool>* pool = new OfThisProcess<Pool>;  // never destroyed: threads may serve while a program ends
   pool->get().run(threads, work);
+}
+
+uint64_t this_process() {
+  static const int counted = pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1, std::memory_order_relaxed); });
+  static_cast<void>(counted);
+  return uint64_t{forks.load(std::memory_order_relaxed)} << 32 | static_cast<uint32_t>(getpid());
 }
 
 void Barrier::wait() {

@@ -2,9 +2,9 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <functional>
 #include <stdexcept>
-#include <unistd.h>
 
 namespace allmlp {
 
@@ -17,6 +17,9 @@ struct TooManyThreads : std::runtime_error {
 // Throws TooManyThreads, before any work, where the system gives this process no more threads.
 void run_on_threads(int threads, const std::function<void(int)>& work);
 
+// Another number in each process that a fork makes. Its id alone will not do: in a new namespace that is 1 again.
+uint64_t this_process();
+
 // One T for each process: whatever locks other threads held during a fork stay locked in the child, and threads stay
 // with the parent, so the child makes itself a new T (and leaves the parent's alone).
 template <class T>
@@ -24,11 +27,11 @@ class OfThisProcess {
  public:
   ~OfThisProcess() {
     const Slot* slot = slot_.load();
-    if (slot && slot->process == getpid()) delete slot;
+    if (slot && slot->process == this_process()) delete slot;
   }
   T& get() {
     Slot* slot = slot_.load();
-    if (slot && slot->process == getpid()) return slot->value;
+    if (slot && slot->process == this_process()) return slot->value;
     Slot* fresh = new Slot;
     if (slot_.compare_exchange_strong(slot, fresh)) return fresh->value;
     delete fresh;  // another thread was faster
@@ -37,7 +40,7 @@ class OfThisProcess {
 
  private:
   struct Slot {
-    const pid_t process = getpid();
+    const uint64_t process = this_process();
     T value;
   };
   std::atomic<Slot*> slot_{nullptr};

@@ -202,7 +202,8 @@ float absolute(Precision precision, const Product& p, int inner) {
   if (exact(precision, p)) return p.gated ? 1 : 0;
   const float sums = precision == Precision::int8 ? 0 : 1.2e-7f * float(inner + 3) * 2;
   const bool has_gelu = p.output != Output::store && p.output != Output::add && !p.gated;
-  return sums + (!has_gelu ? 0 : precision == Precision::bf16 ? kGeluBf16 : kGelu);
+  // In int8 a level may take GELU from the pieces that it has for bf16.
+  return sums + (!has_gelu ? 0 : precision == Precision::fp32 ? kGelu : kGeluBf16);
 }
 
 float relative(Precision precision, const Product& p) {

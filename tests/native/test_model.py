@@ -7,9 +7,11 @@ import operator
 import os
 import re
 import struct
+import subprocess
 import sys
 import threading
 import zlib
+from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
@@ -333,3 +335,32 @@ def test_images_may_be_views_and_of_no_other_size(content: bytes):
     assert np.array_equal(model(images(6)[::2]), model(images(6)[::2].copy()))
     with pytest.raises(ValueError, match=r"expected uint8 \(N, 8, 12, 3\)"):
         model(np.zeros((1, 12, 8, 3), np.uint8))
+
+
+LITTLE_MEMORY = """
+import resource, sys, allmlp_native
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**24,) * 2)
+try:
+    allmlp_native.Model(sys.argv[1], threads=1)
+except MemoryError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or "asan" in os.environ.get("LD_PRELOAD", ""),
+                    reason="elsewhere memory is limited otherwise, and the sanitizer needs more than is left")
+def test_a_network_that_memory_does_not_hold_is_told_with_its_name(tmp_path: Path):
+    made("fp32", tmp_path / "m")
+    ran = subprocess.run([sys.executable, "-c", LITTLE_MEMORY, str(tmp_path / "m")], capture_output=True, text=True,
+                         timeout=60)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.startswith(f"{tmp_path}/m: needs more memory than there is; use a machine")
+
+
+def test_the_package_carries_its_licences_and_says_that_it_is_typed():
+    files = {file.name: file for file in metadata.files("allmlp-native") or ()}
+    repository = Path(__file__).parents[2]
+    for name, of in (("LICENSE", "LICENSE"), ("LICENSE.nanobind", "native/LICENSE.nanobind")):
+        assert Path(files[name].locate()).read_text() == (repository / of).read_text()
+    assert (Path(cast(str, allmlp_native.__file__)).parent / "py.typed").is_file()

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 import threading
@@ -158,3 +159,81 @@ def test_a_process_forked_during_a_call_can_call_too():
         child.kill()
         worker.join()
     assert np.array_equal(model(images(5)), expected)
+
+
+FIRST_AGAIN = """
+import ctypes, os, sys
+import numpy as np
+import allmlp_native
+model = allmlp_native.Model(sys.argv[1], 2)
+images = np.zeros((2, *model.image_size, 3), np.uint8)
+expected = model(images)
+ctypes.CDLL(None).unshare(0x20000000)  # CLONE_NEWPID: processes are counted anew
+child = os.fork()
+if child == 0:
+    os._exit(0 if np.array_equal(model(images), expected) else 3)
+print(os.getpid(), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+NAMESPACE = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
+
+
+def test_a_forked_process_that_has_its_parents_number_can_call_too(tmp_path: Path):
+    if shutil.which("unshare") is None or subprocess.run([*NAMESPACE, "true"], capture_output=True).returncode:
+        pytest.skip("the system makes no namespaces of processes")
+    (tmp_path / "m").write_bytes(good_file("fp32"))
+    finished = subprocess.run([*NAMESPACE, sys.executable, "-c", FIRST_AGAIN, str(tmp_path / "m")], capture_output=True,
+                              text=True, timeout=30)
+    assert (finished.returncode, finished.stdout) == (0, "1 0\n"), finished.stderr
+
+
+ENDS = """
+import sys, threading, time
+import numpy as np
+import allmlp_native
+model = allmlp_native.Model(sys.argv[1], 2, "scalar")
+images = np.zeros((20, *model.image_size, 3), np.uint8)
+x = np.zeros(1 << 18, np.float32)
+def again_and_again(call, model=model):
+    while True: call()
+calls = [lambda: model(images), lambda: allmlp_native.Model(sys.argv[1]), lambda: allmlp_native.tanh_gelu(x, x)]
+for call in calls: threading.Thread(target=again_and_again, args=(call,), daemon=True).start()
+time.sleep(0.1)
+"""
+
+
+def test_a_program_may_end_while_threads_are_in_calls(tmp_path: Path):
+    (tmp_path / "m").write_bytes(good_file("fp32", width=200, hidden=300))
+    for _ in range(3):
+        finished = subprocess.run([sys.executable, "-c", ENDS, str(tmp_path / "m")], capture_output=True, text=True,
+                                  timeout=100)
+        assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
+
+
+STOPPED = """
+import signal, sys, time
+import numpy as np
+import allmlp_native
+model = allmlp_native.Model(sys.argv[1], 1, "scalar")
+some = np.zeros((64, *model.image_size, 3), np.uint8)
+model(some)
+started = time.process_time()
+model(some)
+many = np.tile(some, (1 + int(3 / (time.process_time() - started)), 1, 1, 1))  # three seconds
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+signal.setitimer(signal.ITIMER_REAL, 0.05)
+started = time.process_time()
+try:
+    model(many)
+except KeyboardInterrupt:
+    print(time.process_time() - started)
+model(some)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the system has no such signals")
+def test_a_call_with_many_images_can_be_interrupted(tmp_path: Path):
+    (tmp_path / "m").write_bytes(good_file("fp32", width=200, hidden=300))
+    finished = subprocess.run([sys.executable, "-c", STOPPED, str(tmp_path / "m")], capture_output=True, text=True,
+                              timeout=100)
+    assert finished.returncode == 0, finished.stderr
+    assert float(finished.stdout) < 1.5

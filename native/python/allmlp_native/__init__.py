@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from allmlp_native import _engine
+from allmlp_native.processors import cores
 
 __version__ = "0.1.0"
 __all__ = ["BadModel", "Model", "TooManyThreads", "kernels", "peak", "tanh_gelu", "tanh_gelus"]
@@ -23,11 +24,6 @@ __all__ = ["BadModel", "Model", "TooManyThreads", "kernels", "peak", "tanh_gelu"
 BadModel = _engine.BadModel
 TooManyThreads = _engine.TooManyThreads
 MOST_THREADS = 256
-
-
-def cores() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _checked(threads: int) -> int:
@@ -71,11 +67,11 @@ class Model:
     """A model file, ready to run.
 
     `path`: of the file, a str or os.PathLike, or as bytes what is in it; `threads`: how many processors may work at
-    once, 1 to 256, all that there are if None; `level`: the instruction set, "auto" or one that `kernels` lists. Calls
+    once, 1 to 256, all that it gets if None; `level`: the instruction set, "auto" or one that `kernels` lists. Calls
     from several Python threads are safe and wait for each other. Raises `BadModel` for a file that is not there, is
     damaged or of another kind, and `ValueError`, which that is too, for a level that doesn't run here or is none, for
     other numbers of threads and for a name that no file has; `TooManyThreads`, which is one, here or in a call, where
-    the system gives this process fewer.
+    the system gives this process fewer; `MemoryError` for a network that memory does not hold.
     """
 
     def __init__(self, path: str | os.PathLike | bytes, threads: int | None = None, level: str = "auto"):
@@ -85,14 +81,20 @@ class Model:
             if not path.startswith(_engine.magic):
                 raise BadModel(f"{len(path)} bytes that are not what is in a model file: {_shown(path[:16])}; give a "
                                "path as str or os.PathLike, or all bytes of a file")
-            self._network = _engine.from_bytes(path, _level(level, kernels), self.threads)
-            return
-        file = _file(path)
-        self._name = f"{os.fsdecode(file)}: "
+            self._network = self._opened(_engine.from_bytes, path, level)
+        else:
+            file = _file(path)
+            self._name = f"{os.fsdecode(file)}: "
+            self._network = self._opened(_engine.open, file, level)
+
+    def _opened(self, open_: Callable[..., Any], what: bytes, level: str) -> Any:
         try:
-            self._network = _engine.open(file, _level(level, kernels), self.threads)
+            return open_(what, _level(level, kernels), self.threads)
         except BadModel as error:
             raise BadModel(f"{self._name}{error}") from None
+        except MemoryError:
+            raise MemoryError(f"{self._name}needs more memory than there is; use a machine that has more, or a smaller "
+                              "network") from None
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """uint8 `(N, H, W, 3)` of the network's size to float32 logits `(N, K)`."""
