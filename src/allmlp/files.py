@@ -201,6 +201,15 @@ def check_target(path: str | os.PathLike) -> None:
         raise CannotWrite(f"{path}: {what}; choose another place")
 
 
+def check_parent(path: str | os.PathLike, named: str | os.PathLike, instead: str = "another place") -> None:
+    """Raises `CannotWrite` where nothing can be written into the folder of `path`, which need not be there.
+
+    `named`: what the user called it; `instead`: what to choose."""
+    folder = next((each for each in Path(path).absolute().parents if os.path.exists(each)), Path(path))
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise CannotWrite(f"{named}: nothing can be written into {folder}; choose {instead}")
+
+
 def write_text_atomically(path: str | os.PathLike, text: str) -> None:
     """The same for a text file in UTF-8."""
     def write(temporary: str) -> None:

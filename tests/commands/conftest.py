@@ -1,5 +1,12 @@
 """The command line run in this process, and a small trained run to use it on."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
 import pytest
 
 from allmlp.cli import main
@@ -14,6 +21,27 @@ def cli(capsys):
         code = main([str(argument) for argument in arguments])
         captured = capsys.readouterr()
         return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def stopped():
+    """`stopped(number, begun, "train", …)` -> (exit code, stderr) of a process that gets the signal once `begun()`."""
+
+    def run(number: signal.Signals, begun: Callable[[], bool], *arguments: object, **environment: str):
+        process = subprocess.Popen([sys.executable, "-m", "allmlp", *map(str, arguments)], stderr=subprocess.PIPE,
+                                   text=True, env={**os.environ, "COLUMNS": "200", **environment})
+        deadline = time.monotonic() + 60
+        while not begun() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(number)
+        try:
+            _, err = process.communicate(timeout=180)
+        finally:
+            process.kill()  # does nothing to a process that has ended
+        assert "Traceback" not in err
+        return process.returncode, err
 
     return run
 

@@ -21,6 +21,7 @@ from allmlp.backends.native import check_choices
 from allmlp.backends.packages import need, need_installed, version
 from allmlp.backends.verify import Evidence, verify
 from allmlp.errors import BadCheckpoint, BadSetting, CannotWrite, printable
+from allmlp.files import check_parent
 from allmlp.models.model import Model
 from allmlp.quantize.choices import BEST, Choices
 from allmlp.quantize.layer_cost import LayerCost
@@ -227,9 +228,7 @@ def _floats(model: Model, backend: Backend, calibration: np.ndarray | None, laye
 
 def check_place(target: Path, overwrite: bool) -> None:
     """Raises `CannotWrite` where an export cannot be put, or must not: over anything that no export wrote."""
-    beside = next((folder for folder in Path(os.path.realpath(target)).parents if os.path.exists(folder)), target)
-    if not os.path.isdir(beside) or not os.access(beside, os.W_OK):
-        raise CannotWrite(f"{target}: nothing can be written into {beside}; choose another --output")
+    check_parent(os.path.realpath(target), target, "another --output")
     if not os.path.exists(target):
         return
     if not overwrite:

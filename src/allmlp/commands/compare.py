@@ -17,7 +17,7 @@ import torch
 
 from allmlp import figures
 from allmlp.commands.memory import check_batch
-from allmlp.commands.outputs import check_writable
+from allmlp.commands.outputs import check_place
 from allmlp.commands.source import open_source, refuse_masks, source_of, split_of_run
 from allmlp.compare.contenders import Contender, open_contender
 from allmlp.compare.measure import Compared, Protocol, choose_images, measured, with_cost
@@ -80,7 +80,7 @@ def check_output(output: Path, overwrite: bool) -> None:
         raise BadSetting(f"--output {output}: holds something else; give a new folder")
     if held and not overwrite:
         raise BadSetting(f"--output {output}: holds a comparison; say --overwrite, or choose another folder")
-    check_writable(output / MADE[0])
+    check_place(output / MADE[0])
 
 
 def opened_data(names: Sequence[str], options: argparse.Namespace) -> Data:

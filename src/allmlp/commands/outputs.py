@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from allmlp.errors import BadSetting, CannotWrite
-from allmlp.files import begins_with, check_target
+from allmlp.files import begins_with, check_parent, check_target
 
 STDOUT = "-"
 PNG, SVG = b"\x89PNG\r\n\x1a\n", b'<?xml version="1.0" encoding="utf-8" standalone="no"?>'  # matplotlib's
@@ -23,7 +23,7 @@ def check_csv(path: str | None, header: str, as_json: bool) -> None:
             raise BadSetting("--csv - and --json both print on stdout; give one of them, or --csv a file")
         return
     _check_name("--csv", path)
-    _check_place(Path(path))
+    check_place(Path(path))
     if os.path.exists(path) and os.path.getsize(path) and not begins_with(path, header.encode()):
         raise CannotWrite(f"--csv {path}: exists, and is no table of this command, so not replaced; choose another "
                           "name")
@@ -38,17 +38,12 @@ def check_figure(path: str | None) -> None:
     _check_name("--figure", path)
     png, svg = Path(f"{path}.png"), Path(f"{path}.svg")
     for each in (png, svg):
-        _check_place(each)
+        check_place(each)
     there = [each for each in (png, svg) if os.path.exists(each)]
     ours = len(there) == 2 and begins_with(png, PNG) and begins_with(svg, SVG)
     if there and not ours:
         raise CannotWrite(f"--figure {path}: {there[0]} exists, and is no figure of this command (which are a PNG and "
                           "an SVG), so not replaced; choose another name")
-
-
-def check_writable(path: Path) -> None:
-    """For a file in a folder of a command's own, which need not be there. Raises `CannotWrite`."""
-    _check_place(path)
 
 
 def _check_name(flag: str, path: str) -> None:
@@ -60,9 +55,7 @@ def _check_name(flag: str, path: str) -> None:
         check_target(path)
 
 
-def _check_place(path: Path) -> None:
-    """A folder, one that is there or that can be made, for a file. Raises `CannotWrite`."""
+def check_place(path: Path) -> None:
+    """For a file, in a folder that is there or that can be made. Raises `CannotWrite`."""
     check_target(path)
-    folder = next(each for each in path.absolute().parents if os.path.exists(each))
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise CannotWrite(f"{path}: nothing can be written into {folder}; choose another place")
+    check_parent(path, path)
