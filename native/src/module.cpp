@@ -7,6 +7,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 
 #include "access.h"
@@ -28,6 +29,14 @@ namespace {
 constexpr auto kDeaf = std::chrono::milliseconds(200);
 
 using Images = nb::ndarray<const uint8_t, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
+using Logits = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Image = nb::ndarray<const uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+using NewImage = nb::ndarray<uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+
+template <typename Array>
+std::array<size_t, 3> sides_of(const Array& image) {
+  return {image.shape(0), image.shape(1), image.shape(2)};
+}
 
 std::unique_ptr<Network> opened(Source& source, const std::string& level, int threads) {
   try {
@@ -51,14 +60,15 @@ std::unique_ptr<Network> from_bytes(nb::bytes data, const std::string& level, in
   return opened(source, level, threads);
 }
 
-FloatArray run(Network& network, Images images) {
+void run(Network& network, Images images, Logits logits) {
   const Header& h = network.header();
-  if (images.shape(1) != h.image_height || images.shape(2) != h.image_width || images.shape(3) != 3)
-    throw std::invalid_argument("expected images uint8 (N, " + std::to_string(h.image_height) + ", " +
-                                std::to_string(h.image_width) + ", 3)");
   const size_t count = images.shape(0);
+  if (images.shape(1) != h.image_height || images.shape(2) != h.image_width || images.shape(3) != 3 ||
+      logits.shape(0) != count || logits.shape(1) != h.classes)
+    throw std::invalid_argument("expected images uint8 (N, " + std::to_string(h.image_height) + ", " +
+                                std::to_string(h.image_width) + ", 3) and logits float32 (N, " +
+                                std::to_string(h.classes) + ")");
   const size_t image_bytes = size_t(h.image_height) * h.image_width * 3;
-  FloatArray logits = new_floats({count, h.classes});
   for (size_t done = 0; done < count;) {
     {
       WithoutGil without;
@@ -71,14 +81,11 @@ FloatArray run(Network& network, Images images) {
     }
     if (done < count && PyErr_CheckSignals() != 0) throw nb::python_error();
   }
-  return logits;
 }
 
-using Image = nb::ndarray<const uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
-using NewImage = nb::ndarray<uint8_t, nb::numpy, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
-
-NewImage resized(Image image, int height, int width, int top, int left, int rows, int columns,
-                 const std::string& interpolation) {
+// Into an image that is there: its rows and columns are those of the result.
+void resize_into(Image image, int height, int width, int top, int left, const std::string& interpolation,
+                 NewImage result) {
   Filter filter;
   if (interpolation == "nearest")
     filter = Filter::nearest;
@@ -88,15 +95,12 @@ NewImage resized(Image image, int height, int width, int top, int left, int rows
     filter = Filter::bicubic;
   else
     throw std::invalid_argument("no interpolation '" + interpolation + "'; accepted: nearest, bilinear, bicubic");
-  if (image.shape(2) != 3 || image.shape(0) > 65536 || image.shape(1) > 65536 || rows < 1 || rows > 65536 ||
-      columns < 1 || columns > 65536)
-    throw std::invalid_argument("images are uint8 (H, W, 3) with sides of 1 to 65536 pixels");
-  uint8_t* data = new uint8_t[size_t(rows) * columns * 3];
-  nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<uint8_t*>(p); });
-  NewImage result(data, {size_t(rows), size_t(columns), 3}, owner);
+  for (const auto& [rows, columns, channels] : {sides_of(image), sides_of(result)})
+    if (channels != 3 || rows < 1 || rows > 65536 || columns < 1 || columns > 65536)
+      throw std::invalid_argument("images are uint8 (H, W, 3) with sides of 1 to 65536 pixels");
   WithoutGil without;
-  resize(image.data(), int(image.shape(0)), int(image.shape(1)), {height, width, top, left, rows, columns}, filter, data);
-  return result;
+  resize(image.data(), int(image.shape(0)), int(image.shape(1)),
+         {height, width, top, left, int(result.shape(0)), int(result.shape(1))}, filter, result.data());
 }
 
 nb::list kernels() {
@@ -126,7 +130,7 @@ NB_MODULE(_engine, m) {
   nb::exception<BadModel>(m, "BadModel", PyExc_ValueError);
   nb::exception<TooManyThreads>(m, "TooManyThreads", PyExc_ValueError);
   nb::class_<Network>(m, "Network")
-      .def("run", &run, "images"_a)
+      .def("run", &run, "images"_a, "logits"_a)
       .def_prop_ro("about", &Network::about)
       .def_prop_ro("level", &Network::level)
       .def_prop_ro("precision", [](const Network& n) {
@@ -152,8 +156,7 @@ NB_MODULE(_engine, m) {
   m.def("open", &from_file, "path"_a, "level"_a, "threads"_a);
   m.def("from_bytes", &from_bytes, "data"_a, "level"_a, "threads"_a);
   m.def("kernels", &kernels);
-  m.def("resize", &resized, "image"_a, "height"_a, "width"_a, "top"_a, "left"_a, "rows"_a, "columns"_a,
-        "interpolation"_a);
+  m.def("resize", &resize_into, "image"_a, "height"_a, "width"_a, "top"_a, "left"_a, "interpolation"_a, "result"_a);
   m.def("peak", [](const std::string& precision, int threads, const std::string& level, double seconds, int repeats) {
     const Kernels& kernels = find_kernels(level, precision_of(precision));
     WithoutGil without;

@@ -5,18 +5,33 @@ A model is one file, written by `allmlp.backends.native.export`:
     model = allmlp_native.Model("model.allmlp", threads=2)
     logits = model(images)          # uint8 (N, H, W, 3) of the network's size -> float32 (N, K)
     logits = model.predict(images)  # a list of RGB images of any sizes
+
+Images are numpy arrays, or memoryviews of bytes in such a shape, for which logits are a memoryview too. Those need no
+numpy, which takes most of the time and memory that a small network's first answer does, and is loaded where an array
+is met:
+
+    photo = PIL.Image.open("photo.jpg").convert("RGB")
+    pixels = memoryview(photo.tobytes()).cast("B", (photo.height, photo.width, 3))
+    [logits] = model.predict([pixels]).tolist()
 """
 
-import functools
-import math
-import os
-from collections.abc import Callable, Iterable
-from typing import Any
+from __future__ import annotations
 
-import numpy as np
+import math
+import operator
+import os
 
 from allmlp_native import _engine
 from allmlp_native.processors import cores
+
+TYPE_CHECKING = False  # as typing has it, whose import takes longer than all else here; so does that of functools
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any, Literal, TypeVar
+
+    import numpy as np
+
+    Pixels = TypeVar("Pixels", np.ndarray, memoryview)
 
 __version__ = "0.1.0"
 __all__ = ["BadModel", "Model", "TooManyThreads", "kernels", "peak", "tanh_gelu", "tanh_gelus"]
@@ -27,9 +42,13 @@ MOST_THREADS = 256
 
 
 def _checked(threads: int) -> int:
-    if isinstance(threads, bool) or not isinstance(threads, int | np.integer) or not 1 <= threads <= MOST_THREADS:
+    try:
+        number = operator.index(threads)  # numpy's whole numbers too
+    except TypeError:
+        number = 0
+    if isinstance(threads, bool) or not 1 <= number <= MOST_THREADS:
         raise ValueError(f"threads must be 1 to {MOST_THREADS}, not {_shown(threads)}")
-    return int(threads)
+    return number
 
 
 def _level(level: str, rows: Callable[[], list[dict[str, Any]]]) -> str:
@@ -76,6 +95,7 @@ class Model:
 
     def __init__(self, path: str | os.PathLike | bytes, threads: int | None = None, level: str = "auto"):
         self.threads = min(cores(), MOST_THREADS) if threads is None else _checked(threads)
+        self._fitted_by: tuple[str, float, str] | None = None
         if isinstance(path, bytes):
             self._name = ""
             if not path.startswith(_engine.magic):
@@ -96,47 +116,61 @@ class Model:
             raise MemoryError(f"{self._name}needs more memory than there is; use a machine that has more, or a smaller "
                               "network") from None
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """uint8 `(N, H, W, 3)` of the network's size to float32 logits `(N, K)`."""
-        images = np.asarray(images)
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (*self.image_size, 3):
-            raise ValueError(f"expected uint8 (N, {self.image_size[0]}, {self.image_size[1]}, 3), "
-                             f"got {images.dtype} {images.shape}")
-        return self._network.run(np.ascontiguousarray(images))
+    def __call__(self, images: Pixels) -> Pixels:
+        """uint8 `(N, H, W, 3)` of the network's size to float32 logits `(N, K)`: arrays, or memoryviews."""
+        pixels = _in_order(images)
+        if pixels is None or pixels.ndim != 4 or tuple(pixels.shape[1:]) != (*self.image_size, 3):
+            raise ValueError(f"expected uint8 (N, {self.image_size[0]}, {self.image_size[1]}, 3), got {_kind(images)}")
+        logits = _room(pixels, (len(pixels), self.num_classes), "f")
+        if len(pixels):
+            self._network.run(pixels, logits)
+        return logits
 
-    def predict(self, images: Iterable[np.ndarray]) -> np.ndarray:
-        """RGB images uint8 `(h, w, 3)` of any sizes, brought to the network's size, to float32 logits `(N, K)`."""
+    def predict(self, images: Iterable[Pixels]) -> Pixels:
+        """RGB images uint8 `(h, w, 3)` of any sizes, brought to the network's size, to float32 logits `(N, K)`.
+
+        A memoryview where all images are memoryviews, else an array.
+        """
         fitted = [self.fit(image) for image in images]
-        return self(np.stack(fitted) if fitted else np.zeros((0, *self.image_size, 3), np.uint8))
+        shape = (len(fitted), *self.image_size, 3)
+        if fitted and all(isinstance(image, memoryview) for image in fitted):
+            return self(memoryview(b"".join(fitted)).cast("B", shape))
+        import numpy as np
 
-    def fit(self, image: np.ndarray) -> np.ndarray:
+        return self(np.stack(fitted) if fitted else np.zeros(shape, np.uint8))
+
+    def fit(self, image: Pixels) -> Pixels:
         """An RGB image uint8 `(h, w, 3)` of any size to uint8 `(H, W, 3)`, as the network's preprocessing says.
 
         Raises `BadModel` where that is nothing that can be done.
 
         Every pixel is that of allmlp's own preprocessing, which is Pillow's (13). An image of the size stays as it is.
         """
-        image = np.ascontiguousarray(image)
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise ValueError(f"an image must be uint8 (H, W, 3), not {image.dtype} {image.shape}")
-        (height, width), (rows, columns) = image.shape[:2], self.image_size
+        pixels = _in_order(image)
+        if pixels is None or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+            raise ValueError(f"an image must be uint8 (H, W, 3), not {_kind(image)}")
+        (height, width), (rows, columns) = pixels.shape[:2], self.image_size
         if (height, width) == (rows, columns):
-            return image
-        mode, crop_ratio, interpolation = self._fitting
+            return pixels
+        mode, crop_ratio, interpolation = self._fitting()
         high, wide = _resized(height, width, rows, columns, mode, crop_ratio)
         top, left = round((high - rows) / 2), round((wide - columns) / 2)
-        return _engine.resize(image, high, wide, top, left, rows, columns, interpolation)
+        fitted = _room(pixels, (rows, columns, 3), "B")
+        _engine.resize(pixels, high, wide, top, left, interpolation, fitted)
+        return fitted
 
-    @functools.cached_property
     def _fitting(self) -> tuple[str, float, str]:
         """How images are brought to the network's size, as the file says, if that can be."""
+        if self._fitted_by:
+            return self._fitted_by
         try:
             said = self.about["preprocess"]
             size, mode, crop_ratio, interpolation = (
                 said[name] for name in ("image_size", "resize", "crop_ratio", "interpolation"))
             if (tuple(size) == self.image_size and mode in ("shorter", "squash_crop", "squash")
                     and 0.1 <= crop_ratio <= 1 and interpolation in ("nearest", "bilinear", "bicubic")):
-                return mode, crop_ratio, interpolation
+                self._fitted_by = mode, crop_ratio, interpolation
+                return self._fitted_by
         except (KeyError, TypeError):
             pass
         raise self._bad("what the file says about its preprocessing cannot be")
@@ -195,6 +229,37 @@ class Model:
     def memory(self) -> int:
         """Bytes of packed weights and of everything they run in; no call takes more."""
         return self._network.memory
+
+
+def _in_order(given: Pixels) -> Pixels | None:
+    """Bytes row by row, as the engine reads them; None for what is not of bytes."""
+    if isinstance(given, memoryview):
+        if given.format != "B":
+            return None
+        return given if given.c_contiguous else memoryview(given.tobytes()).cast("B", given.shape)
+    import numpy as np
+
+    array = np.asarray(given)
+    return np.ascontiguousarray(array) if array.dtype == np.uint8 else None
+
+
+def _room(like: Pixels, shape: tuple[int, ...], code: Literal["B", "f"]) -> Pixels:
+    """Where bytes or floats will stand: an array, or for a memoryview one."""
+    if isinstance(like, memoryview):
+        room = memoryview(bytearray(math.prod(shape) * (4 if code == "f" else 1)))
+        return room.cast(code, shape) if len(room) else room.cast(code)
+    import numpy as np
+
+    return np.empty(shape, code)
+
+
+def _kind(given: Any) -> str:
+    if isinstance(given, memoryview):
+        return f"a memoryview of {given.format!r} {given.shape}"
+    import numpy as np
+
+    array = np.asarray(given)
+    return f"{array.dtype} {array.shape}"
 
 
 def _resized(height: int, width: int, rows: int, columns: int, mode: str, crop_ratio: float) -> tuple[int, int]:
