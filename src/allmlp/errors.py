@@ -47,6 +47,14 @@ class MissingPackage(AllMLPError):
     """An optional package that is not installed; names the `pip install` line."""
 
 
+def named(error: AllMLPError, name: object, *hidden: object) -> AllMLPError:
+    """The same error, which says `name` for the `hidden` places, of which the user knows nothing."""
+    said = str(error)
+    for place in hidden:
+        said = said.replace(str(place), str(name))
+    return type(error)(said)
+
+
 def printable(text: object, length: int = 300) -> str:
     """What a file says, for an error or a terminal: it shall not break the line, speak to the terminal or never end."""
     line = "".join(sign if sign.isprintable() else "?" for sign in str(text))

@@ -10,7 +10,7 @@ from PIL import Image
 
 from allmlp import checkpoint, create_model
 from allmlp.cli import parser
-from allmlp.commands.bench import entries_of
+from allmlp.commands.bench import Failures, entries_of
 from allmlp.commands.bench_source import opened_data
 from allmlp.commands.compare import opened_data as compared_data
 from allmlp.commands.export import find_data
@@ -56,7 +56,7 @@ def test_int8_is_calibrated_on_what_the_run_learnt_from_and_measured_on_what_it_
 
 def test_accuracy_is_measured_on_what_the_run_held_out(photos: Path, run: Path, tmp_path: Path, capsys):
     options = parser().parse_args(["bench", str(run), "--data", str(photos)])
-    entry, = entries_of(str(run), {"pytorch": True}, options, opened_data(options), tmp_path / "0")
+    entry, = entries_of(str(run), {"pytorch": True}, options, opened_data(options), tmp_path / "0", Failures())
     assert entry.top1_images == len(json.loads((run / "split.json").read_text())["val"]) == 8
     assert f"{photos} is divided as its run did" in capsys.readouterr().err
 
