@@ -84,6 +84,19 @@ def test_an_export_is_run_elsewhere_and_says_how_it_did(tmp_path: Path):
     assert load_predictor(tmp_path / "made").preprocess == model.preprocess
 
 
+@pytest.mark.parametrize("make", [export, export_auto])
+def test_an_export_that_its_runtime_refuses_is_called_by_the_name_that_it_was_given(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any):
+    def write(model: Model, path: Path, *_: Any, **__: Any) -> None:
+        path.write_bytes(b"no graph")
+
+    monkeypatch.setattr("allmlp.backends.onnx.export", write)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadCheckpoint, match=r"^made/new/model\.onnx: ONNX Runtime refuses it: "):
+        make(network(), Path("made/new"), Wish("onnx", "int8", max_drop=1.0, threads=1),
+             evidence(network(), labels=True), pictures(4))
+
+
 def test_an_export_that_answers_otherwise_is_not_kept(tmp_path: Path):
     done = exported(network(seed=3), tmp_path / "made", Wish("onnx", threads=1), evidence(network(seed=4)))
     assert done.folder is None

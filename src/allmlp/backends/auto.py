@@ -14,7 +14,7 @@ from allmlp.backends import find_backend
 from allmlp.backends.export import Exported, Wish, check_place, export, finished, put
 from allmlp.backends.manifest import Precision
 from allmlp.backends.verify import Evidence
-from allmlp.errors import BadSetting
+from allmlp.errors import AllMLPError, BadSetting, named
 from allmlp.models.model import Model
 
 ORDER: tuple[Precision, ...] = ("int8", "bf16", "fp32")  # as quick as they should be
@@ -70,6 +70,8 @@ def export_auto(model: Model, folder: str | os.PathLike, wish: Wish, evidence: E
         manifest = finished(made.folder, made.manifest.with_(chosen=tuple(said)), finish)
         put(made.folder, target, overwrite)
         return replace(made, manifest=manifest, folder=Path(folder))
+    except AllMLPError as error:
+        raise named(error, folder, *places) from None
     finally:
         for place in places:
             shutil.rmtree(place, ignore_errors=True)

@@ -20,7 +20,7 @@ from allmlp.backends.manifest import Manifest, Precision
 from allmlp.backends.native import check_choices
 from allmlp.backends.packages import need, need_installed, version
 from allmlp.backends.verify import Evidence, verify
-from allmlp.errors import BadCheckpoint, BadSetting, CannotWrite, printable
+from allmlp.errors import AllMLPError, BadCheckpoint, BadSetting, CannotWrite, named, printable
 from allmlp.files import check_parent
 from allmlp.models.model import Model
 from allmlp.quantize.choices import BEST, Choices
@@ -122,6 +122,8 @@ def export(model: Model, folder: str | os.PathLike, wish: Wish, evidence: Eviden
                     put(made, target, overwrite)
                     return Exported(manifest, Path(folder), notes, tuple(tried))
                 tried.append((len(layers), found.failures))
+            except AllMLPError as error:
+                raise named(error, folder, made, beside) from None
             finally:
                 shutil.rmtree(made, ignore_errors=True)
             precise = found.rms_error <= found.limit and (found.accuracy_drop or 0) <= (wish.max_drop or 0)
