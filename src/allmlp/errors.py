@@ -19,6 +19,10 @@ class BadSetting(AllMLPError):
     """A value that a setting does not accept."""
 
 
+class NotForThisNetwork(BadSetting):
+    """A backend, or its int8, is not made for networks of this kind."""
+
+
 class BadData(AllMLPError):
     """A folder, an image or a label that cannot be used."""
 

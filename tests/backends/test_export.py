@@ -19,6 +19,7 @@ from allmlp.backends.verify import Evidence, _compare, others_percent
 from allmlp.commands.launch import launch
 from allmlp.errors import BadCheckpoint, BadData, BadSetting, CannotWrite, UnknownName
 from allmlp.models.blocks import MixerConfig
+from allmlp.models.blocks.attention import AttentionConfig
 from allmlp.models.config import ModelConfig
 from allmlp.models.model import Model
 from allmlp.preprocess import Preprocess
@@ -147,6 +148,29 @@ def test_auto_keeps_the_fastest_precision_within_the_budget_and_says_why(tmp_pat
     done = export_auto(model, tmp_path / "other", Wish("native", max_drop=0.0, threads=1), exact, calibration)
     assert done.manifest.precision == "fp32"
     assert "int8 does not do: " in done.manifest.chosen[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend,config,why,chosen", [
+    ("onnx", {"blocks": (MixerConfig(token_hidden=10, channel_hidden=64), AttentionConfig(heads=2, channel_hidden=64))},
+     "the engine and our int8 are for mixer, resmlp and gmlp blocks, not blocks of the kind 'attention'; ", {"fp32"}),
+    ("native", {"image_size": (108, 112), "patch_size": (108, 112)},
+     "numbers of a patch in int8: 36,288; the engine takes at most 32,768; use another precision", {"bf16", "fp32"}),
+])  # fmt: skip
+def test_auto_goes_on_without_int8_for_a_network_that_int8_is_not_made_for_and_says_so(
+        tmp_path: Path, backend: str, config: dict[str, Any], why: str, chosen: set[str]):
+    if backend == "native":
+        pytest.importorskip("allmlp_native", reason="the engine is not built: make native")
+    model = Model(network().config.with_(**config))
+    randomise(model.eval(), seed=3)
+    predictor = PyTorchPredictor(model)
+    images = np.random.default_rng(0).integers(0, 256, (30, *model.config.image_size, 3), dtype=np.uint8)
+    logits = predictor(images)
+    done = export_auto(model, tmp_path / "made", Wish(backend, "int8", max_drop=100.0, threads=1),
+                       Evidence(images, logits.argmax(1), "noise", logits, predictor), images)
+    assert done.manifest.chosen[0].startswith(f"int8 is left out: {why}")
+    assert done.manifest.precision in chosen
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
 
 @pytest.mark.parametrize("passed,best,why", [

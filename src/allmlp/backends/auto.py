@@ -14,7 +14,7 @@ from allmlp.backends import find_backend
 from allmlp.backends.export import Exported, Wish, check_place, export, finished, put
 from allmlp.backends.manifest import Precision
 from allmlp.backends.verify import Evidence
-from allmlp.errors import AllMLPError, BadSetting, named
+from allmlp.errors import AllMLPError, BadSetting, NotForThisNetwork, named
 from allmlp.models.model import Model
 
 ORDER: tuple[Precision, ...] = ("int8", "bf16", "fp32")  # as quick as they should be
@@ -27,8 +27,9 @@ def export_auto(model: Model, folder: str | os.PathLike, wish: Wish, evidence: E
     """Export `model` in the fastest precision that loses at most `wish.max_drop` points; `wish.precision` is not used.
 
     int8 and bf16 are measured in turn with fp32 of the same backend, and the one that is quickest beside it is kept, of
-    two that are equally quick the smaller; fp32 where neither passes. `manifest.chosen` says how each did; `finish` is
-    called for what is kept. Raises what `export` does, and `BadSetting` without `max_drop`.
+    two that are equally quick the smaller; fp32 where neither passes, or is there for such a network. `manifest.chosen`
+    says how each did; `finish` is called for what is kept. Raises what `export` does, and `BadSetting` without
+    `max_drop`.
     """
     if wish.max_drop is None:
         raise BadSetting("precision 'auto' takes the fastest within an accuracy budget; give --max-drop POINTS")
@@ -47,7 +48,13 @@ def export_auto(model: Model, folder: str | os.PathLike, wish: Wish, evidence: E
             asked = replace(wish, precision=precision, quantiser=wish.quantiser if precision == "int8" else None,
                             choices=wish.choices if ours else None, sensitivity=wish.sensitivity and ours,
                             float_layers=wish.float_layers if ours else ())
-            made = export(model, places[-1], asked, evidence, calibration if precision == "int8" else None, origin)
+            try:
+                made = export(model, places[-1], asked, evidence, calibration if precision == "int8" else None, origin)
+            except NotForThisNetwork as error:
+                if precision == "fp32":
+                    raise
+                said.append(f"{precision} is left out: {error}")
+                continue
             found = made.manifest.verification
             assert found is not None
             if made.folder is None:
