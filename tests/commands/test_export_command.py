@@ -14,10 +14,10 @@ from allmlp.backends import BACKENDS, native
 from allmlp.backends.export import Wish, unverified
 from allmlp.cli import parser
 from allmlp.commands.doctor import why_not
-from allmlp.commands.export import evidence, pictures
+from allmlp.commands.export import check_one_label, evidence, pictures
 from allmlp.data.dataset import Data
 from allmlp.data.digits import ArrayImages
-from allmlp.errors import BadData
+from allmlp.errors import BadData, BadSetting
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'allmlp[export]'")
 pytest.importorskip("onnx", reason="onnx is not installed: pip install 'allmlp[export]'")
@@ -124,6 +124,23 @@ def test_what_is_compared_on_was_not_calibrated_on():
     assert [*alone.labels] == [*alone.images[:, 0, 0, 0]]
     apart = evidence(model, Data("x", dataset.classes, {"train": dataset, "test": dataset}), True, 3, 4, False)
     assert [*apart.images[:, 0, 0, 0]] == [0, 4, 9]
+
+
+def test_images_with_several_labels_have_no_accuracy_to_drop_and_soft_ones_that_of_their_largest_share():
+    share = np.float32([[0.1, 0.9], [0.5, 0.5], [0.8, 0.2]])
+    several = (share > 0.3).astype(np.uint8)
+    for labels, said in ((several, "of x has several labels; leave it out, with"), (share, None)):
+        dataset = ArrayImages(np.zeros((3, 8, 8, 3), np.uint8), labels, ("a", "b"), list("123"))
+        data, model = Data("x", dataset.classes, {"test": dataset}), create_model("mixer_p2_8", classes=["b", "a"])
+        found = evidence(model, data, True, None, 0, needs_labels=True).labels
+        if said is None:
+            check_one_label(data)
+            assert found is not None
+            assert [*found] == [0, 0, 1]  # as the network numbers them; of two that are equal its first
+        else:
+            assert found is None
+            with pytest.raises(BadSetting, match=said):
+                check_one_label(data)
 
 
 def test_a_place_where_nothing_can_be_written_is_told_before_any_work(cli, tmp_path: Path):
