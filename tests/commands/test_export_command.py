@@ -33,6 +33,7 @@ def test_an_exported_run_is_a_model_for_evaluate_and_predict(cli, trained: Path,
     assert len(said["origin"]["sha256"]) == 64
     assert said["verification"]["source"] == "digits, test"
     assert said["verification"]["accuracy_drop"] == 0
+    assert "division" not in said  # the digits have a test split of their own
     before, after = (json.loads(cli("evaluate", model, "digits", "--json")[1]) for model in (trained, folder))
     assert after["top1_percent"] == before["top1_percent"]
     code, out, _ = cli("predict", folder, digit_files / "test" / "3", "--json")

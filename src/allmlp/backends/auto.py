@@ -12,7 +12,7 @@ import numpy as np
 
 from allmlp.backends import find_backend
 from allmlp.backends.export import Exported, Wish, check_place, export, finished, put
-from allmlp.backends.manifest import Precision
+from allmlp.backends.manifest import Division, Precision
 from allmlp.backends.verify import Evidence
 from allmlp.errors import AllMLPError, BadSetting, NotForThisNetwork, named
 from allmlp.models.model import Model
@@ -23,7 +23,7 @@ NOISE = 1.03  # medians move by one or two percent from minute to minute; what i
 
 def export_auto(model: Model, folder: str | os.PathLike, wish: Wish, evidence: Evidence, calibration: np.ndarray | None,
                 origin: Mapping[str, Any] | None = None, overwrite: bool = False,
-                finish: Callable[[Path], None] | None = None) -> Exported:
+                finish: Callable[[Path], None] | None = None, division: Division | None = None) -> Exported:
     """Export `model` in the fastest precision that loses at most `wish.max_drop` points; `wish.precision` is not used.
 
     int8 and bf16 are measured in turn with fp32 of the same backend, and the one that is quickest beside it is kept, of
@@ -49,7 +49,8 @@ def export_auto(model: Model, folder: str | os.PathLike, wish: Wish, evidence: E
                             choices=wish.choices if ours else None, sensitivity=wish.sensitivity and ours,
                             float_layers=wish.float_layers if ours else ())
             try:
-                made = export(model, places[-1], asked, evidence, calibration if precision == "int8" else None, origin)
+                made = export(model, places[-1], asked, evidence, calibration if precision == "int8" else None, origin,
+                              division=division)
             except NotForThisNetwork as error:
                 if precision == "fp32":
                     raise

@@ -16,7 +16,7 @@ import numpy as np
 import allmlp
 from allmlp.backends import BACKENDS, Backend, find_backend
 from allmlp.backends import manifest as manifests
-from allmlp.backends.manifest import Manifest, Precision
+from allmlp.backends.manifest import Division, Manifest, Precision
 from allmlp.backends.native import check_choices
 from allmlp.backends.packages import need, need_installed, version
 from allmlp.backends.verify import Evidence, verify
@@ -84,9 +84,11 @@ class Exported:
 
 def export(model: Model, folder: str | os.PathLike, wish: Wish, evidence: Evidence,
            calibration: np.ndarray | None = None, origin: Mapping[str, Any] | None = None,
-           overwrite: bool = False, finish: Callable[[Path], None] | None = None) -> Exported:
+           overwrite: bool = False, finish: Callable[[Path], None] | None = None,
+           division: Division | None = None) -> Exported:
     """Export `model` and verify it on `evidence`. `calibration`: for int8, training images of the network's size.
-    `finish` writes what else shall lie in the folder of an export that passed, before that has its name.
+    `origin`, `division`: for the manifest. `finish` writes what else shall lie in the folder of an export that passed,
+    before that has its name.
 
     Where our int8 exceeds `max_drop`, the layers that it hurts most go back to float, twice as many in each attempt,
     until it does not, or is slower than fp32. Raises `BadSetting`, `BadCheckpoint`, `MissingPackage`, `CannotWrite`.
@@ -116,7 +118,8 @@ def export(model: Model, folder: str | os.PathLike, wish: Wish, evidence: Eviden
                 manifest, notes = _write(model, made, backend, wish, quantiser, calibration, layers, origin)
                 found = verify(made, evidence, backend.limits[wish.precision], threads=wish.threads,
                                max_drop=wish.max_drop, fp32=fp32)
-                manifest = manifest.with_(verification=found, sensitivity=costs() if wish.sensitivity or tried else ())
+                manifest = manifest.with_(verification=found, division=division,
+                                          sensitivity=costs() if wish.sensitivity or tried else ())
                 if found.passed:
                     manifest = finished(made, manifest, finish)
                     put(made, target, overwrite)

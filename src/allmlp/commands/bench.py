@@ -158,7 +158,7 @@ def entries_of(name: str, wanted: Mapping[str, bool], options: argparse.Namespac
     processes = len(set(options.threads)) * sum(number_of_entries(each, wanted, options) for each in options.models)
     if is_exported(name):
         check_batch(max(options.batch), *size_of_export(name), processes)
-        return [with_accuracy(bench.Entry(name, name), data, options)]
+        return [with_accuracy(bench.Entry(name, name), data and divided(name, data, options), options)]
     model, fresh = opened_network(name, options.image_size)
     check_batch(max(options.batch), model.preprocess.image_size, size_of_logits(model), processes)
     if fresh:
@@ -166,9 +166,7 @@ def entries_of(name: str, wanted: Mapping[str, bool], options: argparse.Namespac
               file=sys.stderr)
     own = None
     if data is not None and not fresh:
-        own = as_learnt(name, data, options)
-        if own is not data:
-            print(f"{name}: {data.name} is divided as its run did", file=sys.stderr)
+        own = divided(name, data, options)
     elif not fresh and not options.quick:
         own = run_data(name)
     if own is None and not fresh and not options.quick and run_folder_of(name):
@@ -204,6 +202,14 @@ def entries_of(name: str, wanted: Mapping[str, bool], options: argparse.Namespac
         raise BadSetting(f"{name}: nothing to measure with --backend {' '.join(wanted)} and --precision "
                          f"{' '.join(precisions(options))}")
     return found
+
+
+def divided(name: str, data: Data, options: argparse.Namespace) -> Data:
+    """`data` as the run of a MODEL divided it, where that learnt from it."""
+    own = as_learnt(name, data, options)
+    if own is not data:
+        print(f"{name}: {data.name} is divided as its run did", file=sys.stderr)
+    return own
 
 
 class NotOffered(BadSetting):

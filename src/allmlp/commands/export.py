@@ -20,7 +20,15 @@ from allmlp.backends.verify import Evidence
 from allmlp.commands.bench_source import size_of_logits
 from allmlp.commands.memory import check_images
 from allmlp.commands.sigterm import cleanly_ended
-from allmlp.commands.source import as_learnt, open_source, refuse_idle, run_data, run_folder_of, source_of
+from allmlp.commands.source import (
+    as_learnt,
+    division_of_run,
+    open_source,
+    refuse_idle,
+    run_data,
+    run_folder_of,
+    source_of,
+)
 from allmlp.data import open_data
 from allmlp.data.dataset import Data, ImageDataset, soft
 from allmlp.errors import AllMLPError, BadData, BadSetting
@@ -86,7 +94,8 @@ def run(options: argparse.Namespace) -> int:
         complete(folder, model, name_of(options.model), origin.get("sha256"), examples, options.runtime)
 
     done = (export_auto if auto else export)(model, output, wish, seen, calibration, origin,
-                                             options.overwrite, add_page if page else None)
+                                             options.overwrite, add_page if page else None,
+                                             division_of_run(options.model))
     for note in (*(data.notes if own else ()), *done.notes):
         print(note, file=sys.stderr)
     if options.json:
