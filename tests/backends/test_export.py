@@ -68,6 +68,7 @@ def everything(folder: Path) -> list[str]:
 
 def test_an_export_is_run_elsewhere_and_says_how_it_did(tmp_path: Path):
     model = network()
+    (tmp_path / ".made.0123abcd.tmp").mkdir()  # of one that was killed
     done = exported(model, tmp_path / "made", Wish("onnx", threads=1), origin={"model": "m.safetensors"})
     assert done.folder == tmp_path / "made"
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["made", "manifest.json", "model.onnx"]

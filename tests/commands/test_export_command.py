@@ -185,6 +185,16 @@ def test_a_stopped_export_leaves_nothing_behind(stopped, trained: Path, tmp_path
     assert not [*(tmp_path / "made").iterdir(), *(tmp_path / "temporary").glob("tmp*")]  # others put things there too
 
 
+@pytest.mark.slow
+def test_what_a_killed_export_leaves_is_removed_by_the_next(cli, stopped, trained: Path, tmp_path: Path):
+    arguments = ("export", trained, "--to", "onnx", "--output", tmp_path / "made" / "onnx", "--threads", 1)
+    code, _ = stopped(signal.SIGKILL, lambda: any(tmp_path.glob("made/.onnx.*.tmp/manifest.json")), *arguments)
+    assert code == -signal.SIGKILL
+    assert [path.name[:6] for path in (tmp_path / "made").iterdir()] == [".onnx."]
+    assert cli(*arguments)[0] == 0
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["onnx"]
+
+
 def test_classes_without_names_are_compared_by_accuracy_only_where_they_are_as_many_as_the_datas():
     dataset = ArrayImages(np.zeros((4, 8, 8, 3), np.uint8), np.arange(4), tuple("0123"), list("abcd"))
     data = Data("x", dataset.classes, {"train": dataset, "test": dataset})

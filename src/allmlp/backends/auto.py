@@ -1,5 +1,6 @@
 """The precision that is fastest within an accuracy budget: each is exported, run and measured, and one is kept."""
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -12,6 +13,7 @@ import numpy as np
 
 from allmlp.backends import find_backend
 from allmlp.backends.export import Exported, Wish, check_place, export, finished, put
+from allmlp.backends.leftovers import exporting
 from allmlp.backends.manifest import Division, Precision
 from allmlp.backends.verify import Evidence
 from allmlp.errors import AllMLPError, BadSetting, NotForThisNetwork, named
@@ -39,7 +41,9 @@ def export_auto(model: Model, folder: str | os.PathLike, wish: Wish, evidence: E
     last: Exported | None = None
     said: list[str] = []
     places: list[Path] = []
+    beside = contextlib.ExitStack()
     try:
+        beside.enter_context(exporting(target))
         for precision in ORDER:
             if precision not in find_backend(wish.backend).limits or (precision == "fp32" and done):
                 continue
@@ -62,10 +66,10 @@ def export_auto(model: Model, folder: str | os.PathLike, wish: Wish, evidence: E
                 said.append(f"{precision} does not do: {'; '.join(found.failures)}")
                 last = made
                 continue
-            beside = found.fp32_latency_ms or found.latency_ms
-            done[precision] = made, found.latency_ms / beside
+            its_fp32 = found.fp32_latency_ms or found.latency_ms
+            done[precision] = made, found.latency_ms / its_fp32
             drop = "" if found.accuracy_drop is None else f", accuracy {0.0 - found.accuracy_drop:+.2f} points"
-            said.append(f"{precision} passes: {found.latency_ms:.2f} ms beside fp32's {beside:.2f} ms{drop}")
+            said.append(f"{precision} passes: {found.latency_ms:.2f} ms beside fp32's {its_fp32:.2f} ms{drop}")
         if not done:
             assert last is not None, "fp32 is tried where nothing passes"
             return Exported(last.manifest.with_(chosen=tuple(said)), None, last.notes)
@@ -83,6 +87,7 @@ def export_auto(model: Model, folder: str | os.PathLike, wish: Wish, evidence: E
     finally:
         for place in places:
             shutil.rmtree(place, ignore_errors=True)
+        beside.close()
 
 
 def choose(passed: Mapping[Precision, tuple[float, int]]) -> tuple[Precision, str]:

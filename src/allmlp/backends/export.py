@@ -16,6 +16,7 @@ import numpy as np
 import allmlp
 from allmlp.backends import BACKENDS, Backend, find_backend
 from allmlp.backends import manifest as manifests
+from allmlp.backends.leftovers import exporting
 from allmlp.backends.manifest import Division, Manifest, Precision
 from allmlp.backends.native import check_choices
 from allmlp.backends.packages import need, need_installed, version
@@ -107,7 +108,7 @@ def export(model: Model, folder: str | os.PathLike, wish: Wish, evidence: Eviden
     manifest, notes = None, ()
     asked = _asked_layers(model, wish)
     costs = cache(lambda: _costs(model, calibration, wish))  # only where it is needed
-    with tempfile.TemporaryDirectory() as beside:
+    with tempfile.TemporaryDirectory() as beside, exporting(target):
         fp32 = None
         if wish.max_drop is not None and wish.precision != "fp32":
             fp32 = Path(beside, "fp32")
