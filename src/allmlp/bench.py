@@ -7,7 +7,6 @@ of a file for the engine, whose layers may differ, over what those of its precis
 """
 
 import contextlib
-import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,12 +30,14 @@ LEAST_ROUNDS = 3
 
 @dataclass(frozen=True)
 class Entry:
-    """What takes part. `path`: what `load_predictor` takes; `name`: what rows call it. `multiply_adds` for one image,
-    where known (the engine's files say it themselves). `top1`: percent of `top1_images`, where it was measured."""
+    """What takes part. `path`: what `load_predictor` takes; `name`: what rows call it; `made`: backend and precision,
+    where it was exported to be measured. `multiply_adds` for one image, where known (the engine's files say it
+    themselves). `top1`: percent of `top1_images`, where it was measured."""
 
     path: str
     name: str
     multiply_adds: int | None = None
+    made: str | None = None
     top1: float | None = None
     top1_images: int | None = None
 
@@ -53,31 +54,46 @@ class Contest:
     seconds: float = 20.0
 
 
-def run(contest: Contest, images: Callable[[tuple[int, int], int], np.ndarray]) -> Iterator[Mapping[str, Any]]:
+def run(contest: Contest, images: Callable[[tuple[int, int], int], np.ndarray],
+        failed: Callable[[Entry, AllMLPError], None]) -> Iterator[Mapping[str, Any]]:
     """A row for each model, number of threads and batch size. `images(size, count)`: uint8 `(count, H, W, 3)`.
 
     The peak of the multiply instruction is measured before and after the rounds of a batch size; the higher counts.
-    Raises `BadCheckpoint` for a model that does not load or run.
+    `failed` is told of a model that does not load or run, and why; the others go on without it.
     """
     with contextlib.ExitStack() as stack:
-        runners = {}
-        for model, threads in itertools.product(contest.models, contest.threads):
-            process = stack.enter_context(PredictorProcess(model.path, threads))
-            process.logits(images(tuple(process.about["image_size"]), max(contest.batch_sizes)))
-            runners[model, threads] = process
-        shares = {model: shares_of(model.path, runners[model, contest.threads[0]].about) for model in contest.models}
+        runners: dict[tuple[Entry, int], PredictorProcess] = {}
+
+        def leave_out(model: Entry, error: AllMLPError) -> None:
+            for key in [key for key in runners if key[0] == model]:
+                del runners[key]
+            failed(model, error)
+
+        for model in contest.models:
+            try:
+                for threads in contest.threads:
+                    process = runners[model, threads] = stack.enter_context(PredictorProcess(model.path, threads))
+                    process.logits(images(tuple(process.about["image_size"]), max(contest.batch_sizes)))
+            except AllMLPError as error:
+                leave_out(model, error)
+        shares = {model: shares_of(model.path, process.about) for (model, _), process in runners.items()}
         wanted = {(precision, threads) for model, threads in runners for precision in shares[model]}
         for batch in contest.batch_sizes:
             before = {each: peak(*each) for each in wanted}
             rounds: dict[tuple[Entry, int], list[float]] = {key: [] for key in runners}
             started = time.perf_counter()
             for number in range(contest.rounds + 1):
-                for key, process in runners.items():
-                    rounds[key].append(process.seconds(batch))
+                for key, process in [*runners.items()]:
+                    try:
+                        if key in runners:  # not left out in this round, on another number of threads
+                            rounds[key].append(process.seconds(batch))
+                    except AllMLPError as error:
+                        leave_out(key[0], error)
                 if number >= LEAST_ROUNDS and time.perf_counter() - started > contest.seconds:
                     break
             peaks = {each: max(known, peak(*each) or known) if known else None for each, known in before.items()}
-            for (model, threads), seconds in rounds.items():
+            for model, threads in runners:
+                seconds = rounds[model, threads]
                 parts = [(share, peaks[precision, threads]) for precision, share in shares[model].items()]
                 yield row(model, threads, batch, runners[model, threads].about, seconds[1:],  # the first warms up
                           attainable(parts))

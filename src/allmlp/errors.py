@@ -19,6 +19,10 @@ class BadSetting(AllMLPError):
     """A value that a setting does not accept."""
 
 
+class NotForThisNetwork(BadSetting):
+    """A backend, or its int8, is not made for networks of this kind."""
+
+
 class BadData(AllMLPError):
     """A folder, an image or a label that cannot be used."""
 
@@ -45,6 +49,14 @@ class TrainingStopped(AllMLPError):
 
 class MissingPackage(AllMLPError):
     """An optional package that is not installed; names the `pip install` line."""
+
+
+def named(error: AllMLPError, name: object, *hidden: object) -> AllMLPError:
+    """The same error, which says `name` for the `hidden` places, of which the user knows nothing."""
+    said = str(error)
+    for place in hidden:
+        said = said.replace(str(place), str(name))
+    return type(error)(said)
 
 
 def printable(text: object, length: int = 300) -> str:

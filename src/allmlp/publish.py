@@ -46,7 +46,7 @@ def save_hub(
     """
     check_model(model, "save_hub")
     folder = Path(folder)
-    architecture, arguments, notes = _architecture(model)
+    architecture, arguments, notes = built_as(model)
     description = describe(model, provenance)
     config = {
         "architecture": architecture,
@@ -89,7 +89,7 @@ def push_to_hub(
     return str(commit.commit_url)
 
 
-def _architecture(model: Model) -> tuple[str, dict[str, Any], list[str]]:
+def built_as(model: Model) -> tuple[str, dict[str, Any], list[str]]:
     """timm's name for the network, ours where timm has none, what it is built with, and what timm gets wrong."""
     config = model.config
     arguments = {"num_classes": config.num_classes, "in_chans": config.in_channels,

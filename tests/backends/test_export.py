@@ -19,6 +19,7 @@ from allmlp.backends.verify import Evidence, _compare, others_percent
 from allmlp.commands.launch import launch
 from allmlp.errors import BadCheckpoint, BadData, BadSetting, CannotWrite, UnknownName
 from allmlp.models.blocks import MixerConfig
+from allmlp.models.blocks.attention import AttentionConfig
 from allmlp.models.config import ModelConfig
 from allmlp.models.model import Model
 from allmlp.preprocess import Preprocess
@@ -67,6 +68,7 @@ def everything(folder: Path) -> list[str]:
 
 def test_an_export_is_run_elsewhere_and_says_how_it_did(tmp_path: Path):
     model = network()
+    (tmp_path / ".made.0123abcd.tmp").mkdir()  # of one that was killed
     done = exported(model, tmp_path / "made", Wish("onnx", threads=1), origin={"model": "m.safetensors"})
     assert done.folder == tmp_path / "made"
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["made", "manifest.json", "model.onnx"]
@@ -82,6 +84,19 @@ def test_an_export_is_run_elsewhere_and_says_how_it_did(tmp_path: Path):
     assert 0 < found.latency_ms < 1000
     assert manifest.origin == {"model": "m.safetensors"}
     assert load_predictor(tmp_path / "made").preprocess == model.preprocess
+
+
+@pytest.mark.parametrize("make", [export, export_auto])
+def test_an_export_that_its_runtime_refuses_is_called_by_the_name_that_it_was_given(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any):
+    def write(model: Model, path: Path, *_: Any, **__: Any) -> None:
+        path.write_bytes(b"no graph")
+
+    monkeypatch.setattr("allmlp.backends.onnx.export", write)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadCheckpoint, match=r"^made/new/model\.onnx: ONNX Runtime refuses it: "):
+        make(network(), Path("made/new"), Wish("onnx", "int8", max_drop=1.0, threads=1),
+             evidence(network(), labels=True), pictures(4))
 
 
 def test_an_export_that_answers_otherwise_is_not_kept(tmp_path: Path):
@@ -134,6 +149,29 @@ def test_auto_keeps_the_fastest_precision_within_the_budget_and_says_why(tmp_pat
     done = export_auto(model, tmp_path / "other", Wish("native", max_drop=0.0, threads=1), exact, calibration)
     assert done.manifest.precision == "fp32"
     assert "int8 does not do: " in done.manifest.chosen[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend,config,why,chosen", [
+    ("onnx", {"blocks": (MixerConfig(token_hidden=10, channel_hidden=64), AttentionConfig(heads=2, channel_hidden=64))},
+     "the engine and our int8 are for mixer, resmlp and gmlp blocks, not blocks of the kind 'attention'; ", {"fp32"}),
+    ("native", {"image_size": (108, 112), "patch_size": (108, 112)},
+     "numbers of a patch in int8: 36,288; the engine takes at most 32,768; use another precision", {"bf16", "fp32"}),
+])  # fmt: skip
+def test_auto_goes_on_without_int8_for_a_network_that_int8_is_not_made_for_and_says_so(
+        tmp_path: Path, backend: str, config: dict[str, Any], why: str, chosen: set[str]):
+    if backend == "native":
+        pytest.importorskip("allmlp_native", reason="the engine is not built: make native")
+    model = Model(network().config.with_(**config))
+    randomise(model.eval(), seed=3)
+    predictor = PyTorchPredictor(model)
+    images = np.random.default_rng(0).integers(0, 256, (30, *model.config.image_size, 3), dtype=np.uint8)
+    logits = predictor(images)
+    done = export_auto(model, tmp_path / "made", Wish(backend, "int8", max_drop=100.0, threads=1),
+                       Evidence(images, logits.argmax(1), "noise", logits, predictor), images)
+    assert done.manifest.chosen[0].startswith(f"int8 is left out: {why}")
+    assert done.manifest.precision in chosen
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
 
 @pytest.mark.parametrize("passed,best,why", [

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from allmlp import create_model, load_predictor
-from allmlp.backends import BACKENDS
+from allmlp.backends import BACKENDS, timm
 from allmlp.backends import manifest as manifests
 from allmlp.backends.export import Wish, export, unverified
 from allmlp.backends.manifest import Manifest
@@ -124,6 +124,13 @@ def test_every_format_round_trips_every_family(
 ):
     available(name)
     check(network(network_name, image_size), name, "fp32", None, tmp_path / "export", 3)
+
+
+def test_the_card_of_a_folder_for_timm_is_about_the_network_by_its_name(tmp_path: Path):
+    timm.export(network("mixer_p2_8", (8, 8)), tmp_path / "timm")
+    card = (tmp_path / "timm" / "README.md").read_text(encoding="utf-8")
+    assert "\n# allmlp_mixer_p2_8\n" in card
+    assert "hf-hub:OWNER/allmlp_mixer_p2_8" in card
 
 
 @pytest.mark.slow

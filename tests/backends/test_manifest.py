@@ -60,6 +60,7 @@ DIGEST = {"bytes": 8, "sha256": "0" * 64}
     ({"classes": ["a"]}, "1 class names for 2 classes"),
     ({"num_classes": 10**12}, "num_classes"),
     ({"backend": "pickle"}, "exported for 'pickle'"),
+    ({"division": {"data": "/photos", "val_fraction": 1, "seed": 0}}, "less than 1"),
     ({"precision": "fp64"}, "precision"),
     ({"preprocess": {"image_size": [0, 8]}}, "at least 1 pixel"),
     ({"preprocess": {"image_size": [8, 10**9]}}, "at most 16384"),

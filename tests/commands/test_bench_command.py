@@ -6,17 +6,19 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from allmlp import bench, checkpoint, create_model
+from allmlp.backends import manifest as manifests
 from allmlp.backends import native
 from allmlp.backends.export import Wish, unverified
 from allmlp.backends.native import MAGIC
 from allmlp.backends.process import PredictorProcess
 from allmlp.cli import parser
-from allmlp.commands.bench import entries_of, images
+from allmlp.commands.bench import Failures, entries_of, images
 from allmlp.commands.bench_source import size_of_export, size_of_logits
 from allmlp.commands.memory import check_batch, free_memory
 from allmlp.commands.source import run_data
@@ -140,19 +142,92 @@ def test_an_export_is_measured_as_it_is_and_what_would_change_it_is_refused(cli,
     assert len(err.splitlines()) == 1
 
 
-def test_rows_are_shown_even_where_the_file_for_them_cannot_be_written(cli, monkeypatch, tmp_path: Path):
-    about = {"image_size": (8, 8), "load_seconds": 0.5, "torch": False}
-    rows = [bench.row(bench.Entry("none", "a network"), 1, 1, about, [0.001])]
+ROW = bench.row(bench.Entry("none", "a network"), 1, 1, {"image_size": (8, 8), "load_seconds": 0.5, "torch": False},
+                [0.001])  # fmt: skip
 
-    def run(contest, images):
+
+def test_rows_are_shown_even_where_the_file_for_them_cannot_be_written(cli, monkeypatch, tmp_path: Path):
+    def run(contest, images, failed):
         (tmp_path / "new").write_text("")  # where the folder was to be made
-        return iter(rows)
+        return iter([ROW])
 
     monkeypatch.setattr(bench, "run", run)
     code, out, err = cli("bench", "mixer_p2_8", "--quick", "--csv", tmp_path / "new" / "rows.csv")
     assert code == 2
     assert "a network" in out
     assert "cannot be written" in err
+
+
+@pytest.mark.slow
+def test_a_model_that_does_not_load_and_one_whose_process_dies_are_told_and_the_others_measured(
+        monkeypatch, capsys, tmp_path: Path):
+    processes = []
+
+    class Kept(PredictorProcess):
+        def __init__(self, *given: Any):
+            super().__init__(*given)
+            processes.append(self.process)
+
+    monkeypatch.setattr(bench, "PredictorProcess", Kept)
+    for name in ("good", "bad"):
+        unverified(create_model("mixer_p2_8", num_classes=10), tmp_path / name, Wish("onnx"))
+    (tmp_path / "bad" / "model.onnx").write_bytes(b"no graph")
+    manifests.write(tmp_path / "bad", manifests.read(tmp_path / "bad").with_(files=manifests.digests(tmp_path / "bad")))
+    entries = [bench.Entry(str(tmp_path / "bad"), "net", made="onnx-fp32"),
+               *(bench.Entry(str(tmp_path / "good"), name) for name in ("dies", "lives"))]
+    rows = bench.run(bench.Contest(entries, (1, 2), rounds=3), images, Failures())
+    first = [next(rows), next(rows)]
+    processes[0].kill()
+    assert [(row["model"], row["infer_batch_size"]) for row in (*first, *rows)] == [
+        ("dies", 1), ("lives", 1), ("lives", 2)]
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2
+    assert told[0].startswith("allmlp: net, onnx-fp32: not measured: onnx-fp32/model.onnx: ONNX Runtime refuses it")
+    assert told[1].startswith("allmlp: dies: not measured: ")
+    assert "its process was ended by SIGKILL" in told[1]
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["mixer_p3_8"], "mixer_p3_8: not measured: "),
+    (["--backend", "pytorch", "timm"], "mixer_p2_8, timm-fp32: not measured: cannot be exported: RuntimeError: "
+                                       "the compiler's own words"),
+])  # fmt: skip
+def test_what_can_be_measured_is_where_something_else_cannot_and_the_exit_code_says_so(
+        cli, monkeypatch, arguments: list[str], said: str):
+    measured = []
+
+    def run(contest, images, failed):
+        measured.extend(contest.models)
+        return iter([ROW])
+
+    monkeypatch.setattr(bench, "run", run)
+    monkeypatch.setattr("allmlp.backends.export.unverified", refuse)
+    code, out, err = cli("bench", "mixer_p2_8", *arguments, "--quick")
+    assert code == 1
+    assert [(entry.name, entry.made) for entry in measured] == [("mixer_p2_8", "pytorch-fp32")]
+    assert "a network" in out
+    assert len([line for line in err.splitlines() if line.startswith(f"allmlp: {said}")]) == 1
+
+
+def refuse(*_):
+    raise RuntimeError("the compiler's own\nwords")
+
+
+@pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)], ids=["INT", "TERM"])
+def test_the_rows_that_are_whole_are_kept_when_a_bench_is_stopped(cli, monkeypatch, capsys, tmp_path: Path, stop,
+                                                                  code: int):
+    def run(contest, images, failed):
+        yield ROW
+        raise stop
+
+    monkeypatch.setattr(bench, "run", run)
+    try:
+        assert cli("bench", "mixer_p2_8", "--quick", "--csv", tmp_path / "rows.csv")[0] == code
+    except SystemExit as ended:
+        assert ended.code == code
+    assert code == 130 or "a network" in capsys.readouterr().out
+    row, = csv.DictReader((tmp_path / "rows.csv").read_text().splitlines())
+    assert row["model"] == "a network"
 
 
 @pytest.mark.parametrize("content", ["[]", '{"source": "digits"}', '{"source": {"data": "digits", "newer": 1}}', "{}"])
@@ -167,7 +242,7 @@ def test_a_run_without_images_to_measure_on_is_measured_for_speed(monkeypatch, c
     only = replace(digits, splits={"train": digits.splits["train"]})
     monkeypatch.setattr("allmlp.commands.bench.run_data", lambda name: only)
     options = parser().parse_args(["bench", str(tmp_path / "m.safetensors")])
-    entry, = entries_of(options.models[0], {"pytorch": True}, options, None, tmp_path / "0")
+    entry, = entries_of(options.models[0], {"pytorch": True}, options, None, tmp_path / "0", Failures())
     assert entry.top1 is None
     assert "without top-1" in capsys.readouterr().err
 
@@ -177,7 +252,7 @@ def test_a_run_whose_description_is_damaged_is_said_to_be_without_accuracy(capsy
     checkpoint.save(create_model("mixer_p2_8", num_classes=10), tmp_path / "best.safetensors")
     (tmp_path / "run.json").write_text('{"source": ')
     options = parser().parse_args(["bench", str(tmp_path), *(["--quick"] if quick else [])])
-    entry, = entries_of(options.models[0], {"pytorch": True}, options, None, tmp_path / "0")
+    entry, = entries_of(options.models[0], {"pytorch": True}, options, None, tmp_path / "0", Failures())
     assert entry.top1 is None
     said = f"{tmp_path}: without top-1: its run.json or its data cannot be opened; give --data\n"
     assert capsys.readouterr().err == ("" if quick else said)  # a quick one measures no accuracy anyway

@@ -14,10 +14,10 @@ from allmlp.backends import BACKENDS, native
 from allmlp.backends.export import Wish, unverified
 from allmlp.cli import parser
 from allmlp.commands.doctor import why_not
-from allmlp.commands.export import evidence, pictures
+from allmlp.commands.export import check_one_label, evidence, pictures
 from allmlp.data.dataset import Data
 from allmlp.data.digits import ArrayImages
-from allmlp.errors import BadData
+from allmlp.errors import BadData, BadSetting
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'allmlp[export]'")
 pytest.importorskip("onnx", reason="onnx is not installed: pip install 'allmlp[export]'")
@@ -33,6 +33,7 @@ def test_an_exported_run_is_a_model_for_evaluate_and_predict(cli, trained: Path,
     assert len(said["origin"]["sha256"]) == 64
     assert said["verification"]["source"] == "digits, test"
     assert said["verification"]["accuracy_drop"] == 0
+    assert "division" not in said  # the digits have a test split of their own
     before, after = (json.loads(cli("evaluate", model, "digits", "--json")[1]) for model in (trained, folder))
     assert after["top1_percent"] == before["top1_percent"]
     code, out, _ = cli("predict", folder, digit_files / "test" / "3", "--json")
@@ -126,6 +127,23 @@ def test_what_is_compared_on_was_not_calibrated_on():
     assert [*apart.images[:, 0, 0, 0]] == [0, 4, 9]
 
 
+def test_images_with_several_labels_have_no_accuracy_to_drop_and_soft_ones_that_of_their_largest_share():
+    share = np.float32([[0.1, 0.9], [0.5, 0.5], [0.8, 0.2]])
+    several = (share > 0.3).astype(np.uint8)
+    for labels, said in ((several, "of x has several labels; leave it out, with"), (share, None)):
+        dataset = ArrayImages(np.zeros((3, 8, 8, 3), np.uint8), labels, ("a", "b"), list("123"))
+        data, model = Data("x", dataset.classes, {"test": dataset}), create_model("mixer_p2_8", classes=["b", "a"])
+        found = evidence(model, data, True, None, 0, needs_labels=True).labels
+        if said is None:
+            check_one_label(data)
+            assert found is not None
+            assert [*found] == [0, 0, 1]  # as the network numbers them; of two that are equal its first
+        else:
+            assert found is None
+            with pytest.raises(BadSetting, match=said):
+                check_one_label(data)
+
+
 def test_a_place_where_nothing_can_be_written_is_told_before_any_work(cli, tmp_path: Path):
     (tmp_path / "file").write_text("mine")
     code, out, err = cli("export", "no such model", "--to", "onnx", "--output", tmp_path / "file" / "onnx")
@@ -165,6 +183,16 @@ def test_a_stopped_export_leaves_nothing_behind(stopped, trained: Path, tmp_path
                       "onnx", "--output", tmp_path / "made" / "onnx", "--threads", 1, TMPDIR=f"{tmp_path}/temporary")
     assert code == 128 + number
     assert not [*(tmp_path / "made").iterdir(), *(tmp_path / "temporary").glob("tmp*")]  # others put things there too
+
+
+@pytest.mark.slow
+def test_what_a_killed_export_leaves_is_removed_by_the_next(cli, stopped, trained: Path, tmp_path: Path):
+    arguments = ("export", trained, "--to", "onnx", "--output", tmp_path / "made" / "onnx", "--threads", 1)
+    code, _ = stopped(signal.SIGKILL, lambda: any(tmp_path.glob("made/.onnx.*.tmp/manifest.json")), *arguments)
+    assert code == -signal.SIGKILL
+    assert [path.name[:6] for path in (tmp_path / "made").iterdir()] == [".onnx."]
+    assert cli(*arguments)[0] == 0
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["onnx"]
 
 
 def test_classes_without_names_are_compared_by_accuracy_only_where_they_are_as_many_as_the_datas():

@@ -9,14 +9,18 @@ import pytest
 from PIL import Image
 
 from allmlp import checkpoint, create_model
+from allmlp.backends import manifest as manifests
+from allmlp.backends.manifest import Manifest
 from allmlp.cli import parser
-from allmlp.commands.bench import entries_of
+from allmlp.commands.bench import Failures, entries_of
 from allmlp.commands.bench_source import opened_data
 from allmlp.commands.compare import opened_data as compared_data
+from allmlp.commands.evaluate import opened
 from allmlp.commands.export import find_data
-from allmlp.commands.source import run_folder_of
+from allmlp.commands.source import as_learnt, division_of_run, run_folder_of
 from allmlp.data import canonical, open_data
 from allmlp.data.imagefolder import FolderImages
+from allmlp.preprocess import Preprocess
 
 
 @pytest.fixture
@@ -56,9 +60,37 @@ def test_int8_is_calibrated_on_what_the_run_learnt_from_and_measured_on_what_it_
 
 def test_accuracy_is_measured_on_what_the_run_held_out(photos: Path, run: Path, tmp_path: Path, capsys):
     options = parser().parse_args(["bench", str(run), "--data", str(photos)])
-    entry, = entries_of(str(run), {"pytorch": True}, options, opened_data(options), tmp_path / "0")
+    entry, = entries_of(str(run), {"pytorch": True}, options, opened_data(options), tmp_path / "0", Failures())
     assert entry.top1_images == len(json.loads((run / "split.json").read_text())["val"]) == 8
     assert f"{photos} is divided as its run did" in capsys.readouterr().err
+
+
+def test_an_export_is_measured_on_what_the_run_held_out_of_which_it_knows_how_it_was_drawn(
+        photos: Path, run: Path, tmp_path: Path, capsys):
+    export = tmp_path / "export"
+    (export / "timm").mkdir(parents=True)
+    manifest = Manifest(backend="timm", precision="fp32", preprocess=Preprocess(image_size=(8, 8)), num_classes=2)
+    manifests.write(export, manifest)
+    options = parser().parse_args(["evaluate", str(export), str(photos), "--val-fraction", "0.25"])
+    assert len(opened(options)[0].splits["val"]) == 4  # an older manifest does not say
+    assert division_of_run(str(run)) is None  # nor does an older run
+
+    about = {"source": {"data": canonical(str(photos)), "val_fraction": 0.5, "seed": 7, "skip_bad": False}}
+    (run / "run.json").write_text(json.dumps(about))
+    manifests.write(export, manifest.with_(division=division_of_run(str(run))))
+    held_out = json.loads((run / "split.json").read_text())["val"]
+    data, split = opened(options)
+    images = data.splits[split]
+    assert isinstance(images, FolderImages)
+    assert [*images.files] == held_out
+    assert "--val-fraction has no effect: the split is that of the run" in data.notes
+    assert [*as_learnt(str(export), data, options).splits["val"].labels] == [0, 0, 0, 0, 1, 1, 1, 1]
+    options = parser().parse_args(["compare", str(photos), str(export), str(run)])
+    assert not [note for note in compared_data(options.models, options).notes if "learnt from" in note]
+
+    other = tmp_path / "photos of another"
+    shutil.copytree(photos, other)
+    assert len(opened(parser().parse_args(["evaluate", str(export), str(other)]))[0].splits["val"]) == 4
 
 
 def test_networks_are_compared_on_what_their_run_held_out(photos: Path, run: Path, tmp_path: Path):

@@ -1,5 +1,6 @@
 """The precision that is fastest within an accuracy budget: each is exported, run and measured, and one is kept."""
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -12,9 +13,10 @@ import numpy as np
 
 from allmlp.backends import find_backend
 from allmlp.backends.export import Exported, Wish, check_place, export, finished, put
-from allmlp.backends.manifest import Precision
+from allmlp.backends.leftovers import exporting
+from allmlp.backends.manifest import Division, Precision
 from allmlp.backends.verify import Evidence
-from allmlp.errors import BadSetting
+from allmlp.errors import AllMLPError, BadSetting, NotForThisNetwork, named
 from allmlp.models.model import Model
 
 ORDER: tuple[Precision, ...] = ("int8", "bf16", "fp32")  # as quick as they should be
@@ -23,12 +25,13 @@ NOISE = 1.03  # medians move by one or two percent from minute to minute; what i
 
 def export_auto(model: Model, folder: str | os.PathLike, wish: Wish, evidence: Evidence, calibration: np.ndarray | None,
                 origin: Mapping[str, Any] | None = None, overwrite: bool = False,
-                finish: Callable[[Path], None] | None = None) -> Exported:
+                finish: Callable[[Path], None] | None = None, division: Division | None = None) -> Exported:
     """Export `model` in the fastest precision that loses at most `wish.max_drop` points; `wish.precision` is not used.
 
     int8 and bf16 are measured in turn with fp32 of the same backend, and the one that is quickest beside it is kept, of
-    two that are equally quick the smaller; fp32 where neither passes. `manifest.chosen` says how each did; `finish` is
-    called for what is kept. Raises what `export` does, and `BadSetting` without `max_drop`.
+    two that are equally quick the smaller; fp32 where neither passes, or is there for such a network. `manifest.chosen`
+    says how each did; `finish` is called for what is kept. Raises what `export` does, and `BadSetting` without
+    `max_drop`.
     """
     if wish.max_drop is None:
         raise BadSetting("precision 'auto' takes the fastest within an accuracy budget; give --max-drop POINTS")
@@ -38,7 +41,9 @@ def export_auto(model: Model, folder: str | os.PathLike, wish: Wish, evidence: E
     last: Exported | None = None
     said: list[str] = []
     places: list[Path] = []
+    beside = contextlib.ExitStack()
     try:
+        beside.enter_context(exporting(target))
         for precision in ORDER:
             if precision not in find_backend(wish.backend).limits or (precision == "fp32" and done):
                 continue
@@ -47,17 +52,24 @@ def export_auto(model: Model, folder: str | os.PathLike, wish: Wish, evidence: E
             asked = replace(wish, precision=precision, quantiser=wish.quantiser if precision == "int8" else None,
                             choices=wish.choices if ours else None, sensitivity=wish.sensitivity and ours,
                             float_layers=wish.float_layers if ours else ())
-            made = export(model, places[-1], asked, evidence, calibration if precision == "int8" else None, origin)
+            try:
+                made = export(model, places[-1], asked, evidence, calibration if precision == "int8" else None, origin,
+                              division=division)
+            except NotForThisNetwork as error:
+                if precision == "fp32":
+                    raise
+                said.append(f"{precision} is left out: {error}")
+                continue
             found = made.manifest.verification
             assert found is not None
             if made.folder is None:
                 said.append(f"{precision} does not do: {'; '.join(found.failures)}")
                 last = made
                 continue
-            beside = found.fp32_latency_ms or found.latency_ms
-            done[precision] = made, found.latency_ms / beside
+            its_fp32 = found.fp32_latency_ms or found.latency_ms
+            done[precision] = made, found.latency_ms / its_fp32
             drop = "" if found.accuracy_drop is None else f", accuracy {0.0 - found.accuracy_drop:+.2f} points"
-            said.append(f"{precision} passes: {found.latency_ms:.2f} ms beside fp32's {beside:.2f} ms{drop}")
+            said.append(f"{precision} passes: {found.latency_ms:.2f} ms beside fp32's {its_fp32:.2f} ms{drop}")
         if not done:
             assert last is not None, "fp32 is tried where nothing passes"
             return Exported(last.manifest.with_(chosen=tuple(said)), None, last.notes)
@@ -70,9 +82,12 @@ def export_auto(model: Model, folder: str | os.PathLike, wish: Wish, evidence: E
         manifest = finished(made.folder, made.manifest.with_(chosen=tuple(said)), finish)
         put(made.folder, target, overwrite)
         return replace(made, manifest=manifest, folder=Path(folder))
+    except AllMLPError as error:
+        raise named(error, folder, *places) from None
     finally:
         for place in places:
             shutil.rmtree(place, ignore_errors=True)
+        beside.close()
 
 
 def choose(passed: Mapping[Precision, tuple[float, int]]) -> tuple[Precision, str]:

@@ -16,11 +16,12 @@ import numpy as np
 import allmlp
 from allmlp.backends import BACKENDS, Backend, find_backend
 from allmlp.backends import manifest as manifests
-from allmlp.backends.manifest import Manifest, Precision
+from allmlp.backends.leftovers import exporting
+from allmlp.backends.manifest import Division, Manifest, Precision
 from allmlp.backends.native import check_choices
 from allmlp.backends.packages import need, need_installed, version
 from allmlp.backends.verify import Evidence, verify
-from allmlp.errors import BadCheckpoint, BadSetting, CannotWrite, printable
+from allmlp.errors import AllMLPError, BadCheckpoint, BadSetting, CannotWrite, named, printable
 from allmlp.files import check_parent
 from allmlp.models.model import Model
 from allmlp.quantize.choices import BEST, Choices
@@ -84,9 +85,11 @@ class Exported:
 
 def export(model: Model, folder: str | os.PathLike, wish: Wish, evidence: Evidence,
            calibration: np.ndarray | None = None, origin: Mapping[str, Any] | None = None,
-           overwrite: bool = False, finish: Callable[[Path], None] | None = None) -> Exported:
+           overwrite: bool = False, finish: Callable[[Path], None] | None = None,
+           division: Division | None = None) -> Exported:
     """Export `model` and verify it on `evidence`. `calibration`: for int8, training images of the network's size.
-    `finish` writes what else shall lie in the folder of an export that passed, before that has its name.
+    `origin`, `division`: for the manifest. `finish` writes what else shall lie in the folder of an export that passed,
+    before that has its name.
 
     Where our int8 exceeds `max_drop`, the layers that it hurts most go back to float, twice as many in each attempt,
     until it does not, or is slower than fp32. Raises `BadSetting`, `BadCheckpoint`, `MissingPackage`, `CannotWrite`.
@@ -105,7 +108,7 @@ def export(model: Model, folder: str | os.PathLike, wish: Wish, evidence: Eviden
     manifest, notes = None, ()
     asked = _asked_layers(model, wish)
     costs = cache(lambda: _costs(model, calibration, wish))  # only where it is needed
-    with tempfile.TemporaryDirectory() as beside:
+    with tempfile.TemporaryDirectory() as beside, exporting(target):
         fp32 = None
         if wish.max_drop is not None and wish.precision != "fp32":
             fp32 = Path(beside, "fp32")
@@ -116,12 +119,15 @@ def export(model: Model, folder: str | os.PathLike, wish: Wish, evidence: Eviden
                 manifest, notes = _write(model, made, backend, wish, quantiser, calibration, layers, origin)
                 found = verify(made, evidence, backend.limits[wish.precision], threads=wish.threads,
                                max_drop=wish.max_drop, fp32=fp32)
-                manifest = manifest.with_(verification=found, sensitivity=costs() if wish.sensitivity or tried else ())
+                manifest = manifest.with_(verification=found, division=division,
+                                          sensitivity=costs() if wish.sensitivity or tried else ())
                 if found.passed:
                     manifest = finished(made, manifest, finish)
                     put(made, target, overwrite)
                     return Exported(manifest, Path(folder), notes, tuple(tried))
                 tried.append((len(layers), found.failures))
+            except AllMLPError as error:
+                raise named(error, folder, made, beside) from None
             finally:
                 shutil.rmtree(made, ignore_errors=True)
             precise = found.rms_error <= found.limit and (found.accuracy_drop or 0) <= (wish.max_drop or 0)

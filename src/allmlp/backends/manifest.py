@@ -78,12 +78,22 @@ class Verification(Value):
         return not self.failures
 
 
+class Division(Value):
+    """How the run that the weights are from held images out of data that came without splits. `data`: as `run.json`
+    has it; what is held out of the same files follows from fraction and seed."""
+
+    data: str
+    val_fraction: float = pydantic.Field(ge=0, lt=1, strict=True)
+    seed: int = pydantic.Field(ge=0, strict=True)
+
+
 class Manifest(Value):
     """`backend`: a name of `backends.BACKENDS`. `quantiser`: who chose the scales of int8; `calibration`, `migrate`,
     `activations`: how, where that is our own. `sensitivity`: what int8 costs each layer, where that was asked for or
     too much. `float_layers`: layers that stayed in float, because that was asked for or int8 hurt them too much, and
     in which. `chosen`: with precision `auto`, what was chosen and why, a line for each. `origin`: plain values, such as
-    the digest of the checkpoint."""
+    the digest of the checkpoint. `division`: what the weights have not learnt from; None where the data had its own
+    splits, or nothing is known."""
 
     format: Literal[1] = 1
     backend: str
@@ -102,6 +112,7 @@ class Manifest(Value):
     # Of a network that answers for pixels: how it does for images of other sizes. None: it answers for images.
     other_sizes: OtherSizes | None = pydantic.Field(default=None, exclude_if=lambda value: value is None)
     origin: dict[str, Any] = pydantic.Field(default_factory=dict)
+    division: Division | None = pydantic.Field(default=None, exclude_if=lambda value: value is None)
     versions: dict[str, str] = pydantic.Field(default_factory=dict)
     files: dict[str, FileDigest] = pydantic.Field(default_factory=dict)
     # What else the export wrote into the folder, and no runtime opens: a page. Not digested, but as much its own.

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from allmlp.backends.native import MAGIC, PRECISIONS, Precision
-from allmlp.errors import BadSetting
+from allmlp.errors import BadSetting, NotForThisNetwork
 from allmlp.files import write_atomically
 from allmlp.quantize.arithmetic import rounded_to_bf16
 from allmlp.quantize.int8 import Int8Block, Int8GMLP, Int8Linear, Int8Mixer, Int8ResMLP, linear
@@ -46,8 +46,8 @@ def check_limits(parts: Parts, precision: Precision, float_layers: Mapping[str, 
     """Raises `BadSetting` for a network of sizes that the engine does not take, by `native/src/reader.cpp`."""
     for what, size, most in _sizes(parts, _precisions(parts, precision, float_layers)):
         if size > most:
-            raise BadSetting(f"{what}: {size:,}; the engine takes at most {most:,}; use "
-                             + ("another precision" if what.endswith("int8") else "--to onnx"))
+            raise NotForThisNetwork(f"{what}: {size:,}; the engine takes at most {most:,}; use "
+                                    + ("another precision" if what.endswith("int8") else "--to onnx"))
 
 
 def _sizes(parts: Parts, precisions: Mapping[str, Precision]) -> Iterator[tuple[str, int, int]]:

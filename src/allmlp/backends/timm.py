@@ -25,17 +25,17 @@ def export(model: "Model", path: Path, precision: Precision = "fp32", calibratio
     Returns what timm takes for granted and is not so. Raises `BadSetting` for a network that timm cannot build.
     """
     import copy
-    import json
 
     import torch
 
-    from allmlp.publish import UNNAMED, save_hub
+    from allmlp.publish import UNNAMED, built_as, save_hub
 
-    kept = copy.deepcopy(model)
-    notes = save_hub(kept.to(torch.bfloat16) if precision == "bf16" else kept, path)
-    if json.loads((path / "config.json").read_text())["architecture"] == UNNAMED:
+    architecture, _, _ = built_as(model)
+    if architecture == UNNAMED:
         raise BadSetting("timm can build networks by name only, and has none for this one's sizes; it takes those of "
                          "`allmlp models`")
+    kept = copy.deepcopy(model)
+    notes = save_hub(kept.to(torch.bfloat16) if precision == "bf16" else kept, path, name=architecture)
     return [f"in timm, {note}" for note in notes]
 
 

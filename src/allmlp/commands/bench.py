@@ -2,7 +2,7 @@
 
 A MODEL that is an exported folder, or a file for the engine, runs as it is. Any other is exported here for each backend
 and precision that is asked for, into a temporary folder; "pytorch" is the network itself. What is measured for speed
-only need not pass what `allmlp export` asks of an export.
+only need not pass what `allmlp export` asks of an export. What fails is told and left out, and the rest is measured.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from allmlp.commands.sigterm import cleanly_ended
 from allmlp.commands.source import as_learnt, refuse_idle, run_data, run_folder_of
 from allmlp.data import open_data
 from allmlp.data.dataset import Data
-from allmlp.errors import AllMLPError, BadSetting
+from allmlp.errors import AllMLPError, BadCheckpoint, BadSetting, CannotWrite, MissingPackage, named, printable
 from allmlp.files import write_text_atomically
 from allmlp.preprocess import Preprocess, fit
 
@@ -51,12 +52,46 @@ def run(options: argparse.Namespace) -> int:
     for note in data.notes if data else ():
         print(note, file=sys.stderr)
     rounds, seconds = (QUICK_ROUNDS, QUICK_SECONDS) if options.quick else (50, 20.0)
+    failures, rows, stopped = Failures(), list[Mapping[str, Any]](), None
     with tempfile.TemporaryDirectory(prefix="allmlp-bench-") as folder:
-        entries = [entry for number, name in enumerate(names)
-                   for entry in entries_of(name, wanted, options, data, Path(folder, str(number)))]
+        entries: list[bench.Entry] = []
+        for number, name in enumerate(names):
+            try:
+                entries += entries_of(name, wanted, options, data, Path(folder, str(number)), failures)
+            except AllMLPError as error:
+                failures(bench.Entry(name, name), error)
         contest = bench.Contest(entries, batches, threads, options.rounds or rounds, seconds)
-        rows = sorted(bench.run(contest, images), key=lambda row: (row["infer_batch_size"], row["threads"],
-                                                                      -row["infer_samples_per_sec"]))
+        try:
+            for row in bench.run(contest, images, failures) if entries else ():
+                rows.append(row)
+        except (KeyboardInterrupt, SystemExit) as error:  # what was measured is not lost
+            stopped = error
+    if not rows:
+        if stopped:
+            raise stopped
+        return 2
+    write(sorted(rows, key=lambda row: (row["infer_batch_size"], row["threads"], -row["infer_samples_per_sec"])),
+          options)
+    if stopped:
+        raise stopped
+    return 1 if failures.count else 0
+
+
+class Failures:
+    """Tells on stderr, in one line and at once, of what cannot be measured and why."""
+
+    count = 0
+
+    def __call__(self, entry: bench.Entry, error: AllMLPError) -> None:
+        self.count += 1
+        which = f"{entry.name}, {entry.made}" if entry.made else entry.name
+        place = entry.made and not isinstance(error, CannotWrite)  # a full disk's does matter
+        why = named(error, entry.made, entry.path) if place else error
+        print(f"allmlp: {which}: not measured: {str(why).removeprefix(f'{which}: ')}", file=sys.stderr, flush=True)
+
+
+def write(rows: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> None:
+    """The rows, wherever the options want them."""
     if version("allmlp-native") is None:
         print("the engine, which measures the processor's peak, is not installed (make native): no share of the peak",
               file=sys.stderr)
@@ -75,7 +110,6 @@ def run(options: argparse.Namespace) -> int:
 
         for path in figures.save(figure(rows), options.figure):
             print(f"wrote {path}", file=sys.stderr)
-    return 0
 
 
 def check(options: argparse.Namespace, names: Sequence[str]) -> None:
@@ -118,12 +152,13 @@ def wanted_backends(asked: Sequence[str] | None) -> dict[str, bool]:
 
 
 def entries_of(name: str, wanted: Mapping[str, bool], options: argparse.Namespace, data: Data | None,
-               folder: Path) -> list[bench.Entry]:
-    """What takes part of one MODEL. Raises what loading and exporting do, and `BadSetting` where nothing is left."""
+               folder: Path, failures: "Failures") -> list[bench.Entry]:
+    """What takes part of one MODEL. Raises what loading does, and `BadSetting` where nothing is left; `failures` is
+    told of what cannot be exported, or not be run."""
     processes = len(set(options.threads)) * sum(number_of_entries(each, wanted, options) for each in options.models)
     if is_exported(name):
         check_batch(max(options.batch), *size_of_export(name), processes)
-        return [with_accuracy(bench.Entry(name, name), data, options)]
+        return [with_accuracy(bench.Entry(name, name), data and divided(name, data, options), options)]
     model, fresh = opened_network(name, options.image_size)
     check_batch(max(options.batch), model.preprocess.image_size, size_of_logits(model), processes)
     if fresh:
@@ -131,9 +166,7 @@ def entries_of(name: str, wanted: Mapping[str, bool], options: argparse.Namespac
               file=sys.stderr)
     own = None
     if data is not None and not fresh:
-        own = as_learnt(name, data, options)
-        if own is not data:
-            print(f"{name}: {data.name} is divided as its run did", file=sys.stderr)
+        own = divided(name, data, options)
     elif not fresh and not options.quick:
         own = run_data(name)
     if own is None and not fresh and not options.quick and run_folder_of(name):
@@ -141,29 +174,42 @@ def entries_of(name: str, wanted: Mapping[str, bool], options: argparse.Namespac
     insist = data is not None  # on top-1: it was asked for
     from allmlp.inspection.flops import count_macs
 
-    macs, found = count_macs(model.config), []
+    macs, found, before = count_macs(model.config), [], failures.count
     for backend, insisted in wanted.items():
         for precision in precisions(options):
             path = folder / f"{backend}-{precision}"
+            entry = bench.Entry(str(path), name, macs, path.name)
             try:
-                written = made(model, name, path, backend, precision, own, options)
+                entry = replace(entry, path=made(model, name, path, backend, precision, own, options))
             except AllMLPError as error:
-                if insisted and not isinstance(error, NotOffered):
-                    raise
-                print(f"{name}: without {backend} in {precision}: {error}", file=sys.stderr)
+                there_is_none = isinstance(error, BadSetting | MissingPackage) and not insisted
+                if isinstance(error, NotOffered) or there_is_none:
+                    print(f"{name}: without {backend} in {precision}: {error}", file=sys.stderr)
+                else:
+                    failures(entry, error)
                 continue
-            entry = bench.Entry(written, name, macs)
             try:
                 entry = with_accuracy(entry, own, options)
+            except BadCheckpoint as error:
+                failures(entry, error)
+                continue
             except BadSetting as error:
                 if insist:
                     raise
                 print(f"{name}: without top-1: {error}", file=sys.stderr)
             found.append(entry)
-    if not found:
+    if not found and failures.count == before:
         raise BadSetting(f"{name}: nothing to measure with --backend {' '.join(wanted)} and --precision "
                          f"{' '.join(precisions(options))}")
     return found
+
+
+def divided(name: str, data: Data, options: argparse.Namespace) -> Data:
+    """`data` as the run of a MODEL divided it, where that learnt from it."""
+    own = as_learnt(name, data, options)
+    if own is not data:
+        print(f"{name}: {data.name} is divided as its run did", file=sys.stderr)
+    return own
 
 
 class NotOffered(BadSetting):
@@ -185,8 +231,15 @@ def made(model: "Model", name: str, path: Path, backend: str, precision: str, da
     if precision not in find_backend(backend).limits:
         raise NotOffered(f"it has {', '.join(BACKENDS[backend].limits)}")
     print(f"{name}: {backend} {precision}", file=sys.stderr, flush=True)
-    for note in unverified(model, path, Wish(backend, precision), calibration(model, name, data)  # type: ignore[arg-type]
-                           if precision == "int8" else None):
+    calibrated = calibration(model, name, data) if precision == "int8" else None
+    try:
+        notes = unverified(model, path, Wish(backend, precision), calibrated)  # type: ignore[arg-type]
+    except AllMLPError:
+        raise
+    except Exception as error:  # of a compiler, which has classes of its own
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise AllMLPError(f"cannot be exported: {printable(said, 200)}") from error
+    for note in notes:
         print(f"{name}: {note}", file=sys.stderr)
     return str(path)
 
@@ -204,8 +257,6 @@ def calibration(model: "Model", name: str, data: Data | None) -> np.ndarray:
 
 def with_accuracy(entry: bench.Entry, data: Data | None, options: argparse.Namespace) -> bench.Entry:
     """The entry with its accuracy on the split that nothing was learnt from; as it is without data."""
-    from dataclasses import replace
-
     from allmlp.evaluate.classification import Metrics
     from allmlp.evaluate.dataset import evaluate_dataset
 

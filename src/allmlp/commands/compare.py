@@ -88,7 +88,7 @@ def opened_data(names: Sequence[str], options: argparse.Namespace) -> Data:
     found: dict[str, dict[str, list[str]]] = {}
     for name in names:
         with contextlib.suppress(AllMLPError):  # a damaged run's is not known
-            if (split := split_of_run(name, options.data)) is not None:
+            if (split := split_of_run(name, options)) is not None:
                 found[name] = split
     first = next(iter(found), None)
     data = open_source(options, source_of(options), None if first is None else found[first])

@@ -92,7 +92,7 @@ def check(options: argparse.Namespace) -> None:
 
 def opened(options: argparse.Namespace) -> tuple[Data, str]:
     """The data, and the split to measure on. Raises `BadData` where it is not there."""
-    data = open_source(options, source_of(options), split_of_run(options.model, options.data))
+    data = open_source(options, source_of(options), split_of_run(options.model, options))
     split = options.split or next(name for name in ("test", "val", "train") if name in data.splits)
     if split not in data.splits:
         raise BadData(f"{data.name} has no {split} split; it has {', '.join(data.splits)}")

@@ -20,9 +20,17 @@ from allmlp.backends.verify import Evidence
 from allmlp.commands.bench_source import size_of_logits
 from allmlp.commands.memory import check_images
 from allmlp.commands.sigterm import cleanly_ended
-from allmlp.commands.source import as_learnt, open_source, refuse_idle, run_data, run_folder_of, source_of
+from allmlp.commands.source import (
+    as_learnt,
+    division_of_run,
+    open_source,
+    refuse_idle,
+    run_data,
+    run_folder_of,
+    source_of,
+)
 from allmlp.data import open_data
-from allmlp.data.dataset import Data, ImageDataset
+from allmlp.data.dataset import Data, ImageDataset, soft
 from allmlp.errors import AllMLPError, BadData, BadSetting
 from allmlp.evaluate.dataset import check_number
 from allmlp.evaluate.names import align_labels
@@ -69,6 +77,8 @@ def run(options: argparse.Namespace) -> int:
     if not own and (int8 or options.max_drop is not None):
         raise BadSetting("int8 finds its ranges on images that the network was trained on, and a drop of accuracy is "
                          "measured on others like them; give --data")
+    if options.max_drop is not None:
+        check_one_label(data)
     calibration = None
     if int8:
         calibration = pictures(data.splits["train"], model.preprocess, calibrated)
@@ -84,7 +94,8 @@ def run(options: argparse.Namespace) -> int:
         complete(folder, model, name_of(options.model), origin.get("sha256"), examples, options.runtime)
 
     done = (export_auto if auto else export)(model, output, wish, seen, calibration, origin,
-                                             options.overwrite, add_page if page else None)
+                                             options.overwrite, add_page if page else None,
+                                             division_of_run(options.model))
     for note in (*(data.notes if own else ()), *done.notes):
         print(note, file=sys.stderr)
     if options.json:
@@ -112,6 +123,14 @@ def find_data(options: argparse.Namespace) -> tuple[Data, bool]:
     return open_data("digits"), False
 
 
+def check_one_label(data: Data) -> None:
+    """Raises `BadSetting` for images of which `--max-drop` cannot be measured."""
+    what = "a mask" if data.task == "segmentation" else "several labels" if data.multi_label else None
+    if what is not None:
+        raise BadSetting(f"--max-drop: is about top-1 accuracy, and each image of {data.name} has {what}; leave it "
+                         "out, with --precision fp32, bf16 or int8: logits are compared all the same")
+
+
 def evidence(model: Model, data: Data, own: bool, count: int | None, calibration: int, needs_labels: bool) -> Evidence:
     """What the export is compared on: `count` images (None: all) of the split that nothing was learnt from, if there is
     one; else of the others than the `calibration` images that int8 has its ranges from (0: it is not for int8)."""
@@ -136,6 +155,8 @@ def evidence(model: Model, data: Data, own: bool, count: int | None, calibration
         try:
             check_number(model.num_classes, predictor, dataset)
             aligned, _ = align_labels(dataset.classes, model.classes, dataset.labels)
+            if soft(aligned):
+                aligned = aligned.argmax(1)  # as `allmlp evaluate` has it
             labels = aligned[chosen] if aligned.ndim == 1 else None
         except BadData:  # images of other classes do to compare logits
             if needs_labels:

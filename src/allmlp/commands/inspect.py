@@ -124,7 +124,7 @@ def free_folder(name: str, overwrite: bool) -> Path:
 
 def embedded(networks: Mapping[str, Model], options: argparse.Namespace) -> Gallery:
     """The features of DATA. Raises what opening data does, and `BadData` for images with several labels."""
-    data = open_source(options, source_of(options), split_of_run(options.model, options.data))
+    data = open_source(options, source_of(options), split_of_run(options.model, options))
     split = options.split or next(name for name in ("test", "val", "train") if name in data.splits)
     if split not in data.splits:
         raise BadData(f"{data.name} has no {split} split; it has {', '.join(data.splits)}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from allmlp.backends import manifest as manifests
 from allmlp.data import AT_HAND, canonical, data_folder, kind_of, open_data
 from allmlp.data.dataset import Data
 from allmlp.errors import AllMLPError, BadData, BadSetting
@@ -55,15 +56,39 @@ def run_data(model: str) -> Data | None:
         return None
 
 
-def split_of_run(model: str, data: str) -> dict[str, list[str]] | None:
-    """What the run that a MODEL is of held out of this very DATA: it is not to be measured on images it learnt from."""
+def split_of_run(model: str, options: argparse.Namespace) -> dict[str, list[str]] | None:
+    """What the run that a MODEL is of, or was exported from, held out of this very DATA: it is not to be measured on
+    images it learnt from. Of an exported folder it is drawn again, as that says."""
+    if manifests.is_export(model):
+        division = manifests.read(model).division
+        if division is None or division.data != canonical(options.data):
+            return None
+        how = {"val_fraction": division.val_fraction, "seed": division.seed}
+        drawn = open_source(options, source_of(options) | how).split_files
+        return None if drawn is None else {split: list(files) for split, files in drawn.items()}
     from allmlp.train import run_folder
 
     folder = run_folder_of(model)
     if folder is None:
         return None
     source = run_folder.read_run(folder).get("source") or {}
-    return run_folder.read_split(folder) if source.get("data") == canonical(data) else None
+    return run_folder.read_split(folder) if source.get("data") == canonical(options.data) else None
+
+
+def division_of_run(model: str) -> manifests.Division | None:
+    """How the run that a MODEL is of held images out, for what is exported from it; None where it drew nothing, or its
+    description is damaged or says too little."""
+    from allmlp.train import run_folder
+
+    folder = run_folder_of(model)
+    try:
+        if folder is None or run_folder.read_split(folder) is None:
+            return None
+        source = run_folder.read_run(folder).get("source") or {}
+        how: dict[str, Any] = {name: source.get(name) for name in manifests.Division.model_fields}
+        return manifests.Division(**how)
+    except AllMLPError:
+        return None
 
 
 def as_learnt(model: str, data: Data, options: argparse.Namespace) -> Data:
@@ -71,7 +96,7 @@ def as_learnt(model: str, data: Data, options: argparse.Namespace) -> Data:
 
     What a run held out whose description is damaged is not known: then `data` as it is. Raises what opening does."""
     try:
-        split = split_of_run(model, options.data)
+        split = split_of_run(model, options)
     except AllMLPError:
         return data
     return data if split is None else open_source(options, source_of(options), split)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from allmlp.errors import BadData, BadSetting
+from allmlp.errors import BadData, BadSetting, NotForThisNetwork
 from allmlp.models.blocks.mixer import MixerConfig
 from allmlp.models.blocks.resmlp import ResMLPConfig
 from allmlp.models.config import AnyLayer
@@ -120,10 +120,11 @@ def check_supported(model: Model) -> None:
         gated = block.kind == "mixer" and block.activation == "swiglu"
         if gated or block.kind not in ("mixer", "resmlp", "gmlp"):
             what = "gated mixers (activation 'swiglu')" if gated else f"blocks of the kind {block.kind!r}"
-            raise BadSetting(f"the engine and our int8 are for mixer, resmlp and gmlp blocks, not {what}; {OTHERWISE}")
+            raise NotForThisNetwork("the engine and our int8 are for mixer, resmlp and gmlp blocks, not "
+                                    f"{what}; {OTHERWISE}")
     if config.stem != PatchStem():
-        raise BadSetting(f"the engine and our int8 are for linear patches, and this network's stem is {config.stem}; "
-                         f"{OTHERWISE}")
+        raise NotForThisNetwork("the engine and our int8 are for linear patches, and this network's stem is "
+                                f"{config.stem}; {OTHERWISE}")
     if not config.num_classes:
         raise BadSetting("the engine needs a network with a head, and this one has num_classes 0; give it classes")
     if config.global_pool != "avg":
