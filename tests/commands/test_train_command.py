@@ -83,6 +83,7 @@ WRONG = {
     "a download with resume": (["train", "--resume", "/nowhere", "--download"], "'--download' cannot be given with it"),
     "a task with resume": (["train", "--resume", "/nowhere", "--task", "segmentation"], "'task' cannot be given"),
     "weights that are not there": (["train", "digits", "--init", "/nowhere.safetensors"], "no such file"),
+    "replacing with resume": (["train", "--resume", "/nowhere", "--overwrite"], "'--overwrite' cannot be given"),
     "a moment that never fades": (["train", "digits", "--set", "optimizer.betas=[1,1]"], "less than 1"),
     "epochs without end": (["train", "digits", "--set", "schedule.epochs=1e308"], "less than or equal"),
     "a bias without end": (["train", "digits", "--set", "loss.head_bias_init=1e39"], "less than or equal"),

@@ -127,7 +127,7 @@ def new_run(options: argparse.Namespace) -> Plan:
 def resumed_run(options: argparse.Namespace) -> Plan:
     """The run in a folder, exactly. Raises `BadSetting` where the options would change it."""
     given = [name for name in EXPERIMENT if getattr(options, name) is not None]
-    given += options.settings + given_flags(options)
+    given += options.settings + given_flags(options) + ["--overwrite"] * options.overwrite
     if given:
         raise BadSetting(f"--resume goes on with the run as it is, so {given[0]!r} cannot be given with it; "
                          "start a new run to change it")
