@@ -131,6 +131,12 @@ def test_models_lists_every_network_with_its_parameters(cli):
     assert "blocks.0.linear_tokens" in out
 
 
+def test_the_config_of_a_list_of_weights_is_refused(cli):
+    assert cli("models", "mixer_b16_224", "--pretrained", "--config") == (
+        2, "", "allmlp: --config prints one of the networks, and --pretrained lists published weights instead; give "
+               "one of the two\n")
+
+
 def test_an_unknown_network_is_answered_with_the_nearest(cli):
     code, _, err = cli("models", "mixer_b17_224")
     assert code == 2
