@@ -101,6 +101,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(folder: Path, tmp_path: Path)
     (["evaluate", "RUN", "FOLDER", "--task", "classification"], "a network for segmentation"),
     (["evaluate", "RUN", "FOLDER", "--tta", "flip"], "--tta is for classification"),
     (["evaluate", "RUN", "FOLDER", "--any-size", "aspect"], "--any-size is for classification"),
+    (["evaluate", "RUN", "FOLDER", "--workers", "1"], "--workers is for classification"),
     (["predict", "RUN", "FOLDER/images/val/0.png", "--any-size", "native"], "--any-size is for classification"),
     (["predict", "RUN", "FOLDER/images/val/0.png", "--json", "--top", "1"], "--top is for lines on a terminal"),
     (["serve", "RUN", "--port", "0"], "a network for segmentation"),
