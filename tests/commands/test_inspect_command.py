@@ -100,6 +100,7 @@ def mistakes(files: Path) -> dict[str, tuple[list[object], str]]:
         "broken images of no data": ([mixer, "--skip-bad"], "--skip-bad says how DATA is opened; give --data too"),
         "a split of no data": ([mixer, "--split", "val"], "--split is about the images of DATA; give --data too"),
         "an embedding of nothing": ([mixer, "--embedding", "umap"], "--embedding is about the images of DATA"),
+        "processes for no data": ([mixer, "--workers", "1"], "--workers is about the images of DATA; give --data too"),
         "few images of no data": ([mixer, "--most-images", "9"], "--most-images is about the images of DATA"),
     }
 

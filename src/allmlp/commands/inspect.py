@@ -33,7 +33,7 @@ MOST_EMBEDDED = 2000  # images of DATA, where no other number is asked for
 
 def run(options: argparse.Namespace) -> int:
     refuse_idle(options, {"--split": options.split, "--embedding": options.embedding,
-                          "--most-images": options.most_images})
+                          "--most-images": options.most_images, "--workers": options.workers})
     if options.threads:
         torch.set_num_threads(options.threads)
     models, patterns = sorted_out([options.model, *options.more])
