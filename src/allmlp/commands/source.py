@@ -98,9 +98,11 @@ def open_source(
 
 
 def given_flags(options: argparse.Namespace) -> list[str]:
-    """The options that say how DATA is opened, as far as they were given."""
-    given = {"--val-fraction": options.val_fraction is not None, "--split-seed": options.split_seed is not None,
-             "--skip-bad": options.skip_bad, "--data-dir": options.data_dir, "--download": options.download}
+    """The options that say how DATA is opened, as far as the command has them and they were given."""
+    given = {"--val-fraction": getattr(options, "val_fraction", None) is not None,
+             "--split-seed": getattr(options, "split_seed", None) is not None,
+             "--skip-bad": getattr(options, "skip_bad", False), "--data-dir": options.data_dir,
+             "--download": options.download}
     return [flag for flag, value in given.items() if value]
 
 
