@@ -108,6 +108,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(folder: Path, tmp_path: Path)
     (["inspect", "RUN"], "a network for segmentation"),
     (["compare", "digits", "RUN"], "a network for segmentation"),
     (["compare", "FOLDER", "timm:resnet18"], "is for labels of whole images"),
+    (["bench", "mixer_p2_8", "--data", "FOLDER", "--quick"], "`allmlp bench` is for labels of whole images"),
     (["data", "check", "FOLDER"], "is for labels of whole images"),
     (["data", "write", "FOLDER", "copy"], "is for labels of whole images"),
     (["shard", "FOLDER", "copy"], "is for labels of whole images"),
