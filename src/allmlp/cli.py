@@ -22,7 +22,8 @@ from allmlp.commands.arguments import (
     shots,
     thread_count,
 )
-from allmlp.errors import AllMLPError, BadImage, TrainingStopped
+from allmlp.commands.mistakes import in_one_line
+from allmlp.errors import AllMLPError, TrainingStopped
 
 
 class Parser(argparse.ArgumentParser):
@@ -366,6 +367,7 @@ def refuse_empty(arguments: Sequence[str]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Never shows a traceback for the user's mistake."""
+    options = argparse.Namespace()
     try:
         refuse_empty(sys.argv[1:] if arguments is None else arguments)
         options = parser().parse_args(arguments)
@@ -382,6 +384,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AllMLPError as error:
         hint = "; --skip-bad goes on without such files" if isinstance(error, BadImage) else ""
         print(f"allmlp: {error}{hint}", file=sys.stderr)
+    except (AllMLPError, OSError) as error:
+        if (line := in_one_line(error, options)) is None:
+            raise
+        print(f"allmlp: {line}", file=sys.stderr)
+        return 2
         return 2
     except BrokenPipeError:  # `allmlp models | head`
         sys.stderr.close()

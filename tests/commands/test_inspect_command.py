@@ -117,6 +117,15 @@ def test_a_mistake_is_one_clear_line(cli, files, tmp_path, monkeypatch, kind):
     assert not list(tmp_path.glob("*/*.png"))
 
 
+@pytest.mark.parametrize("data", [[], ["--data", "digits"]], ids=["alone", "beside data"])
+def test_a_broken_image_is_told_without_an_option_that_would_not_help(cli, files, tmp_path, data):
+    (tmp_path / "broken.png").write_bytes(b"")
+    code, out, err = cli("inspect", files / "mixer.safetensors", tmp_path / "broken.png", *data)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert err.startswith(f"allmlp: {tmp_path / 'broken.png'}: ")
+    assert err.endswith("; leave it out\n")
+
+
 def test_a_run_that_kept_one_moment_says_so(cli, files, tmp_path):
     (tmp_path / "best.safetensors").write_bytes((files / "run" / "best.safetensors").read_bytes())
     code, _, err = cli("inspect", tmp_path, "--along-training")
