@@ -96,7 +96,7 @@ def parser() -> Parser:
     train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
                        help="any number of the recipe by its dotted name, e.g. augment.mixup=0.2; may be repeated")
     train.add_argument("--show-recipe", action="store_true", help="print the recipe as it would run, and stop")
-    train.add_argument("--resume", metavar="RUN", help="go on with a stopped run, exactly")
+    train.add_argument("--resume", metavar="RUN", help="go on with a stopped run, exactly; its data may be at DATA now")
     train.add_argument("--overwrite", action="store_true", help="replace a run in --output")
     train.add_argument("--time-limit", type=not_negative_number, metavar="MINUTES",
                        help="stop after so long, ready to be resumed")
@@ -381,18 +381,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TrainingStopped as error:
         print(f"allmlp: {error}", file=sys.stderr)
         return 1
-    except AllMLPError as error:
-        hint = "; --skip-bad goes on without such files" if isinstance(error, BadImage) else ""
-        print(f"allmlp: {error}{hint}", file=sys.stderr)
+    except BrokenPipeError:  # `allmlp models | head`
+        sys.stderr.close()
+        return 0
     except (AllMLPError, OSError) as error:
         if (line := in_one_line(error, options)) is None:
             raise
         print(f"allmlp: {line}", file=sys.stderr)
         return 2
-        return 2
-    except BrokenPipeError:  # `allmlp models | head`
-        sys.stderr.close()
-        return 0
     except KeyboardInterrupt as stopped:
         print("; ".join(["allmlp: stopped", *map(str, stopped.args)]), file=sys.stderr)
         return 130

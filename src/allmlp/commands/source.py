@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from allmlp.data import AT_HAND, canonical, data_folder, kind_of, open_data
+from allmlp.data import AT_HAND, KINDS, SOURCES, canonical, data_folder, kind_of, open_data
 from allmlp.data.dataset import Data
 from allmlp.errors import AllMLPError, BadData, BadSetting
 
@@ -30,9 +30,22 @@ def reopened(source: Mapping[str, Any], split_files: Mapping[str, Sequence[str]]
     """The data of an earlier run, opened as `source_of` then said. Raises what `open_data` does."""
     choices = {name: value for name, value in source.items() if name != "data"}
     known = {"val_fraction", "seed", "skip_bad", "data_dir"}
-    if not isinstance(source.get("data"), str) or not choices.keys() <= known:
-        raise BadData("the run does not say where its data is, or a newer version of allmlp wrote it; give --data")
+    if not isinstance(source.get("data"), str):
+        raise BadData("the run does not say where its data is; give DATA too")
+    if not choices.keys() <= known:
+        raise BadData("how the run's data was opened, a newer version of allmlp wrote; go on with that version")
     return open_data(source["data"], split_files=split_files, **choices)
+
+
+def lost_place(source: Mapping[str, Any]) -> str | None:
+    """Where the data of an earlier run lay, of which nothing is there any more; None for other data."""
+    data = str(source.get("data"))
+    kind, _, where = data.partition(":")
+    place = where if kind in KINDS else data
+    if kind == "vtab" or (data in SOURCES and data not in AT_HAND):
+        place = str(source.get("data_dir"))
+    a_pattern = any(sign in place for sign in "*?[{")
+    return None if a_pattern or not os.path.isabs(place) or os.path.exists(place) else place
 
 
 def run_folder_of(model: str) -> Path | None:
