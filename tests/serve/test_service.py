@@ -321,6 +321,7 @@ MISTAKES = {
 }
 
 
+    "no name": (["--port", "0", "--host", "a..b"], "--host a..b --port 0: cannot listen there"),
 @pytest.mark.parametrize("options,says", MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_one_line_and_exit_code_2(
     service, model_file: Path, options: list[str], says: str, capsys: pytest.CaptureFixture[str]

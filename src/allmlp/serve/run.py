@@ -34,7 +34,7 @@ def listen(host: str, port: int) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
         listening.listen(2048)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter for what is no name
         if listening is not None:
             listening.close()
         raise BadSetting(f"--host {host} --port {port}: cannot listen there ({error.strerror or error}); take another "
