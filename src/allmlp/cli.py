@@ -22,7 +22,8 @@ from allmlp.commands.arguments import (
     shots,
     thread_count,
 )
-from allmlp.errors import AllMLPError, BadImage, TrainingStopped
+from allmlp.commands.mistakes import in_one_line
+from allmlp.errors import AllMLPError, TrainingStopped
 
 
 class Parser(argparse.ArgumentParser):
@@ -95,7 +96,7 @@ def parser() -> Parser:
     train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
                        help="any number of the recipe by its dotted name, e.g. augment.mixup=0.2; may be repeated")
     train.add_argument("--show-recipe", action="store_true", help="print the recipe as it would run, and stop")
-    train.add_argument("--resume", metavar="RUN", help="go on with a stopped run, exactly")
+    train.add_argument("--resume", metavar="RUN", help="go on with a stopped run, exactly; its data may be at DATA now")
     train.add_argument("--overwrite", action="store_true", help="replace a run in --output")
     train.add_argument("--time-limit", type=not_negative_number, metavar="MINUTES",
                        help="stop after so long, ready to be resumed")
@@ -304,8 +305,8 @@ def parser() -> Parser:
                          help="look at no more training images, drawn at random (default: 10000)")
     compare.add_argument("--test-images", type=positive, metavar="N", help="measure on no more (default: all)")
     compare.add_argument("--no-speed", action="store_true", help="leave speed, latency and memory out")
-    compare.add_argument("--batch-size", type=positive, default=32, metavar="N", help="of the speed (default: 32)")
-    compare.add_argument("--rounds", type=positive, default=5, metavar="N", help="of the speed (default: 5)")
+    compare.add_argument("--batch-size", type=positive, metavar="N", help="of the speed (default: 32)")
+    compare.add_argument("--rounds", type=positive, metavar="N", help="of the speed (default: 5)")
     size(compare)
     machine(compare)
     source(compare)
@@ -366,6 +367,7 @@ def refuse_empty(arguments: Sequence[str]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Never shows a traceback for the user's mistake."""
+    options = argparse.Namespace()
     try:
         refuse_empty(sys.argv[1:] if arguments is None else arguments)
         options = parser().parse_args(arguments)
@@ -379,13 +381,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TrainingStopped as error:
         print(f"allmlp: {error}", file=sys.stderr)
         return 1
-    except AllMLPError as error:
-        hint = "; --skip-bad goes on without such files" if isinstance(error, BadImage) else ""
-        print(f"allmlp: {error}{hint}", file=sys.stderr)
-        return 2
     except BrokenPipeError:  # `allmlp models | head`
         sys.stderr.close()
         return 0
+    except (AllMLPError, OSError) as error:
+        if (line := in_one_line(error, options)) is None:
+            raise
+        print(f"allmlp: {line}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt as stopped:
         print("; ".join(["allmlp: stopped", *map(str, stopped.args)]), file=sys.stderr)
         return 130

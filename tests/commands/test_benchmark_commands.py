@@ -64,6 +64,14 @@ def test_what_a_table_of_many_sets_does_not_do_is_refused(cli, network, tmp_path
         assert err == f"allmlp: {option[0]}: not for {data}, whose table has its own protocol; leave it out\n"
 
 
+@pytest.mark.parametrize("option", [("--data-dir", "sets"), ("--download",)])
+def test_where_named_sets_lie_is_refused_for_a_folder(cli, network, tmp_path, option):
+    (tmp_path / "weather/fog/1").mkdir(parents=True)
+    data = f"imagenet-c:{tmp_path}"
+    assert cli("evaluate", network, data, *option) == (
+        2, "", f"allmlp: {option[0]}: not for {data}, whose table has its own protocol; leave it out\n")
+
+
 def test_spoilt_images_give_an_error_for_each_severity(cli, network, tmp_path):
     for number, severity in enumerate("12345"):
         for synset in ("n01440764", "n02012849"):

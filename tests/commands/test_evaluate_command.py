@@ -47,6 +47,9 @@ def test_few_shot_is_shown_with_its_spread_and_l2_is_chosen_without_the_test_ima
 @pytest.mark.parametrize(("options", "says"), [
     (["--few-shot", "5", "--tta", "flip"], "leave out --tta"),
     (["--few-shot", "5", "--knn", "3"], "not allowed with argument"),
+    (["--knn", "3", "--other-sizes", "resize"], "--knn names a class for a whole image, and --other-sizes is about"),
+    (["--few-shot", "5", "--task", "segmentation"], "image, and --task segmentation is about segmentation; give one"),
+    (["--linear-probe", "--other-sizes", "windows"], "--linear-probe names a class for a whole image, and --other-si"),
     (["--few-shot", "5", "--real-labels", "timm"], "leave out --real-labels"),
     (["--few-shot", "5,x"], "'x' is not a whole number"),
     (["--few-shot", "5", "--l2", "-1"], "neither grid nor a positive number"),

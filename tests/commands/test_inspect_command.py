@@ -100,6 +100,7 @@ def mistakes(files: Path) -> dict[str, tuple[list[object], str]]:
         "broken images of no data": ([mixer, "--skip-bad"], "--skip-bad says how DATA is opened; give --data too"),
         "a split of no data": ([mixer, "--split", "val"], "--split is about the images of DATA; give --data too"),
         "an embedding of nothing": ([mixer, "--embedding", "umap"], "--embedding is about the images of DATA"),
+        "processes for no data": ([mixer, "--workers", "1"], "--workers is about the images of DATA; give --data too"),
         "few images of no data": ([mixer, "--most-images", "9"], "--most-images is about the images of DATA"),
     }
 
@@ -114,6 +115,15 @@ def test_a_mistake_is_one_clear_line(cli, files, tmp_path, monkeypatch, kind):
     assert says in err
     assert len(err.splitlines()) == 1
     assert not list(tmp_path.glob("*/*.png"))
+
+
+@pytest.mark.parametrize("data", [[], ["--data", "digits"]], ids=["alone", "beside data"])
+def test_a_broken_image_is_told_without_an_option_that_would_not_help(cli, files, tmp_path, data):
+    (tmp_path / "broken.png").write_bytes(b"")
+    code, out, err = cli("inspect", files / "mixer.safetensors", tmp_path / "broken.png", *data)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert err.startswith(f"allmlp: {tmp_path / 'broken.png'}: ")
+    assert err.endswith("; leave it out\n")
 
 
 def test_a_run_that_kept_one_moment_says_so(cli, files, tmp_path):

@@ -17,10 +17,12 @@ from allmlp.commands.bench_source import opened_data
 from allmlp.commands.compare import opened_data as compared_data
 from allmlp.commands.evaluate import opened
 from allmlp.commands.export import find_data
-from allmlp.commands.source import as_learnt, division_of_run, run_folder_of
+from allmlp.commands.source import as_learnt, division_of_run, run_folder_of, split_of_run
 from allmlp.data import canonical, open_data
 from allmlp.data.imagefolder import FolderImages
+from allmlp.errors import BadData
 from allmlp.preprocess import Preprocess
+from allmlp.train.run_folder import check_same, described
 
 
 @pytest.fixture
@@ -105,6 +107,42 @@ def test_networks_are_compared_on_what_their_run_held_out(photos: Path, run: Pat
     (other / "split.json").write_text(json.dumps({name: list(files) for name, files in (split or {}).items()}))
     notes = compared_data([str(run), str(other)], options).notes
     assert f"divided as by the run of {run}; {other} learnt from other parts of it" in notes[-1]
+
+
+def test_a_run_goes_on_with_its_data_in_another_place(photos: Path, tmp_path: Path, cli):
+    def train(*arguments: object) -> tuple[int, str, str]:
+        return cli("train", *arguments, "--quiet", "--logger", "none", "--threads", 1)
+
+    options = ("--model", "mixer_p2_8", "--image-size", 8, "--batch-size", 4, "--epochs", 1, "--output")
+    assert train(photos, *options, tmp_path / "parts", "--time-limit", 0)[0] == 0
+    photos.rename(tmp_path / "elsewhere")
+    assert train("--resume", tmp_path / "parts") == (
+        2, "", f"allmlp: {tmp_path / 'parts'}: its data was in {photos}, where nothing is any more; say where it is "
+               f"now: allmlp train PLACE --resume {tmp_path / 'parts'}\n")
+    assert train(tmp_path / "elsewhere", "--resume", tmp_path / "parts")[0] == 0
+    assert json.loads((tmp_path / "parts" / "results.json").read_text())["splits"]["val"]["count"] == 4
+    assert split_of_run(str(tmp_path / "parts"), str(tmp_path / "elsewhere"))  # and is measured on what it held out
+
+
+def move(name: str, to: str):
+    return lambda folder: (folder / name).rename(folder / to)
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    (lambda folder: None, None), (lambda folder: (folder / "cat" / "0.png").unlink(), "another number of images"),
+    (move("cat", "cow"), "other classes"), (move("cat/0.png", "cat/00.png"), "images of other names or labels"),
+    (move("cat/0.png", "dog/cat.png"), "images of other names or labels"),
+], ids=["the same", "fewer", "a class", "a name", "a label"])  # fmt: skip
+def test_other_data_than_a_run_began_with_is_told_apart(photos: Path, tmp_path: Path, change, says: str | None):
+    (tmp_path / "run.json").write_text(json.dumps(described(open_data(str(photos), val_fraction=0))))
+    shutil.copytree(photos, tmp_path / "copy")
+    change(tmp_path / "copy")
+    data = open_data(str(tmp_path / "copy"), val_fraction=0)
+    if says is None:
+        check_same(tmp_path, data)
+    else:
+        with pytest.raises(BadData, match=f"has {says} than the data of {tmp_path}, and a run goes on with the same"):
+            check_same(tmp_path, data)
 
 
 def test_published_weights_are_of_no_run_though_the_current_folder_is_one(run: Path, monkeypatch: pytest.MonkeyPatch):

@@ -131,6 +131,12 @@ def test_models_lists_every_network_with_its_parameters(cli):
     assert "blocks.0.linear_tokens" in out
 
 
+def test_the_config_of_a_list_of_weights_is_refused(cli):
+    assert cli("models", "mixer_b16_224", "--pretrained", "--config") == (
+        2, "", "allmlp: --config prints one of the networks, and --pretrained lists published weights instead; give "
+               "one of the two\n")
+
+
 def test_an_unknown_network_is_answered_with_the_nearest(cli):
     code, _, err = cli("models", "mixer_b17_224")
     assert code == 2
@@ -156,6 +162,10 @@ def test_the_data_doctor_finds_a_broken_file_and_exits_with_1(cli, digit_files, 
     assert code == 1
     assert json.loads(out)
     assert cli("data", "--json", "check", folder)[:2] == (1, out)
+    code, out, err = cli("data", "write", folder, tmp_path / "out", "--split-seed", "0")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert "--split-seed says which part --val-fraction holds out, and here none is; give --val-fraction too" in err
+    assert not (tmp_path / "out").exists()
     assert cli("data", "check", folder, "--skip-bad") == (
         2, "", "allmlp: --skip-bad has no effect: a folder is looked at as it lies, all of it; leave it out\n")
 

@@ -222,6 +222,14 @@ def test_mistakes_are_one_line(file, digits, tmp_path):
         choose_images(digits, Protocol(), "val")
 
 
+@pytest.mark.parametrize("option", ["--rounds", "--batch-size"])
+def test_how_the_speed_is_measured_is_refused_where_it_is_not(option, command, tmp_path):
+    code, out, err = command("digits", "mixer_p2_8", "--no-speed", option, 5, "--output", tmp_path / "out")
+    assert (code, out) == (2, "")
+    assert err == (f"allmlp: {option} says how the speed is measured, and --no-speed leaves it out; give one of the "
+                   "two\n")
+
+
 def test_a_batch_that_does_not_fit_into_memory_is_told_with_what_would(command, monkeypatch, tmp_path):
     monkeypatch.setattr("allmlp.commands.memory.free_memory", lambda: 2 * 1000 * (3 * 8 * 8 + 8 * 10))
     code, out, err = command("digits", "mixer_p2_8", "mixer_p2_8.no_such_tag", "--batch-size", 1001,

@@ -245,6 +245,8 @@ def test_the_list_says_what_the_experiments_say(capsys):
     ([], "give the name of an experiment"),
     (["permutation", "--scale", "desk"], "invalid choice: 'desk'"),
     (["permutation", "--scale", "paper"], "--scale paper needs --data"),
+    (["permutation", "--data-dir", "sets"], "--data-dir says how DATA is opened; give --data too"),
+    (["permutation", "--scale", "paper", "--download"], "--download says how DATA is opened; give --data too"),
     (["permutation", "--only", "nothing"], "no arm's name contains it"),
     (["permutation", "--device", "tpu"], "device 'tpu' is not available here"),
     (["permutation", "--output", "pyproject.toml"], "is a file; give a folder"),

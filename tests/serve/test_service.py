@@ -12,6 +12,7 @@ import threading
 import time
 import zlib
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -206,7 +207,7 @@ def _count(service, name: str) -> float:
     return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(name)), 0.0)
 
 
-def test_slow_senders_and_endless_headers_are_let_go_and_crowds_refused(model_file: Path) -> None:
+def test_slow_senders_are_let_go_and_endless_headers_and_crowds_refused_and_counted(model_file: Path) -> None:
     """In this process, for limits that the command line does not have; the clock is the service's own."""
     import uvicorn
 
@@ -215,7 +216,8 @@ def test_slow_senders_and_endless_headers_are_let_go_and_crowds_refused(model_fi
     from allmlp.serve.run import listen, serve
 
     limits = Limits(head_seconds=0.4, receive_seconds=0.4, max_requests=1)  # and so 102 connections
-    app = create_app(load_predictor(model_file), {"name": "small"}, limits)
+    said: list[dict[str, Any]] = []
+    app = create_app(load_predictor(model_file), {"name": "small"}, limits, log=said.append)
     listening, ready, servers = listen("127.0.0.1", 0), threading.Event(), []
     start = uvicorn.Server.__init__
 
@@ -228,13 +230,14 @@ def test_slow_senders_and_endless_headers_are_let_go_and_crowds_refused(model_fi
         thread = threading.Thread(target=serve, args=(app, listening, limits, ready.set))
         thread.start()
         assert ready.wait(20)
-    address = listening.getsockname()
+    address, answer = listening.getsockname(), b""
     try:
         for sent, answered in {
             b"": b"",
             b"POST /predict HTTP/1.1\r\nHost: a\r\n": b"",
             b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\nabc": b"408",
-            b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 20_000: b"",
+            b"hello\r\n\r\n": b"400",
+            b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 20_000: b"431",
         }.items():
             with socket.create_connection(address, timeout=10) as connection:
                 connection.sendall(sent)
@@ -243,6 +246,7 @@ def test_slow_senders_and_endless_headers_are_let_go_and_crowds_refused(model_fi
                 except ConnectionError:
                     answer = b""
             assert answer.split(b" ")[1:2] == ([answered] if answered else []), sent[:60]
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "head"
         with contextlib.ExitStack() as stack:
             crowd = [stack.enter_context(socket.create_connection(address, timeout=10)) for _ in range(102)]
             crowd[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -254,6 +258,9 @@ def test_slow_senders_and_endless_headers_are_let_go_and_crowds_refused(model_fi
         servers[0].should_exit = True
         thread.join(20)
     assert not thread.is_alive()
+    for path, status in (("other", 400), ("other", 431), ("/healthz", 503)):
+        assert [(line["path"], line["status"]) for line in said].count((path, status)) == 1
+        assert f'allmlp_requests_total{{path="{path}",status="{status}"}} 1.0' in app.metrics.text().decode()
 
 
 def test_clients_that_go_away_leave_nothing_behind(service) -> None:
@@ -314,6 +321,7 @@ def test_sigterm_finishes_what_was_taken_and_a_restart_serves_again(start) -> No
 MISTAKES = {
     "a port in use": (["--port", "{port}"], "cannot listen there"),
     "no port": (["--port", "70000"], "from 0 (any free one) to 65535"),
+    "no name": (["--port", "0", "--host", "a..b"], "--host a..b --port 0: cannot listen there"),
     "another machine's address": (["--host", "192.0.2.1"], "cannot listen there"),
     "no model": (["--port", "0"], "no such file"),
     "an empty key": (["--port", "0", "--api-key-file", "/dev/null"], "is empty"),

@@ -26,7 +26,7 @@ from allmlp.commands.bench_source import opened_data, opened_network, size_of_ex
 from allmlp.commands.memory import check_batch
 from allmlp.commands.outputs import STDOUT, check_csv, check_figure
 from allmlp.commands.sigterm import cleanly_ended
-from allmlp.commands.source import as_learnt, refuse_idle, run_data, run_folder_of
+from allmlp.commands.source import as_learnt, refuse_idle, refuse_masks, run_data, run_folder_of
 from allmlp.data import open_data
 from allmlp.data.dataset import Data
 from allmlp.errors import AllMLPError, BadCheckpoint, BadSetting, CannotWrite, MissingPackage, named, printable
@@ -49,6 +49,8 @@ def run(options: argparse.Namespace) -> int:
     check_csv(options.csv, ",".join(bench.COLUMNS), options.json)  # now, not after minutes of measuring
     check_figure(options.figure)
     data = opened_data(options) if options.data else None
+    if data is not None:
+        refuse_masks(data, "`allmlp bench`")
     for note in data.notes if data else ():
         print(note, file=sys.stderr)
     rounds, seconds = (QUICK_ROUNDS, QUICK_SECONDS) if options.quick else (50, 20.0)

@@ -24,7 +24,8 @@ def run(options: argparse.Namespace) -> int:
             "--real-labels": options.real_labels, "--linear-probe": options.linear_probe and options.data != VTAB,
             "--permute": options.permute, "--any-size": options.any_size, "--other-sizes": options.other_sizes,
             "--task": options.task == "segmentation", "--val-fraction": options.val_fraction is not None,
-            "--split-seed": options.split_seed is not None}
+            "--split-seed": options.split_seed is not None, "--data-dir": options.data_dir and options.data != VTAB,
+            "--download": options.download and options.data != VTAB}
     if given := [flag for flag, value in idle.items() if value]:
         raise BadSetting(f"{', '.join(given)}: not for {options.data}, whose table has its own protocol; leave it out")
     return vtab(options) if options.data == VTAB else corruption(options)

@@ -30,10 +30,12 @@ from allmlp.files import write_text_atomically
 from allmlp.report.numbers import NOTHING
 from allmlp.train.run_folder import machine
 
+SPEED = {"batch_size": 32, "rounds": 5}  # how it is measured, where nothing else is asked for
 MADE = ("table.csv", "pareto.png", "pareto.svg", "index.html")
 
 
 def run(options: argparse.Namespace) -> int:
+    options = with_speed(options)
     names = list(dict.fromkeys(options.models))
     output = Path(options.output)
     check_output(output, options.overwrite)
@@ -70,6 +72,15 @@ def run(options: argparse.Namespace) -> int:
     else:
         print_rows(rows, said, output)
     return 0
+
+
+def with_speed(options: argparse.Namespace) -> argparse.Namespace:
+    """The options with defaults filled in for how the speed is measured. Raises `BadSetting` where it is left out."""
+    given = {name: value for name in SPEED if (value := getattr(options, name)) is not None}
+    if options.no_speed and given:
+        raise BadSetting(f"--{next(iter(given)).replace('_', '-')} says how the speed is measured, and --no-speed "
+                         "leaves it out; give one of the two")
+    return argparse.Namespace(**vars(options) | SPEED | given)
 
 
 def check_output(output: Path, overwrite: bool) -> None:
@@ -115,7 +126,7 @@ def command(options: argparse.Namespace) -> str:
         words += [f"--{name.replace('_', '-')}"] if getattr(options, name) else []
     words += ["--image-size", "x".join(map(str, options.image_size))] if options.image_size else []
     for name in ("split", "val_fraction", "split_seed", "data_dir", "few_shot", "few_shot_seeds", "knn", "train_images",
-                 "test_images", *(() if options.no_speed else ("batch_size", "rounds")), "device"):
+                 "test_images", *(() if options.no_speed else SPEED), "device"):
         if (value := getattr(options, name)) is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join([*words, "--threads", str(torch.get_num_threads())])

@@ -48,6 +48,9 @@ def shard(options: argparse.Namespace) -> int:
 def _opened(options: argparse.Namespace) -> Data:
     """The data to be written: all of it, with a validation part drawn only if that is asked for."""
     given = options.val_fraction is not None
+    if options.split_seed is not None and not options.val_fraction:
+        raise BadSetting("--split-seed says which part --val-fraction holds out, and here none is; give --val-fraction "
+                         "too, such as --val-fraction 0.2")
     data = open_source(options, source_of(options) | ({} if given else {"val_fraction": 0.0}))
     refuse_masks(data, f"`allmlp data {options.action}`")
     for note in data.notes:

@@ -81,6 +81,12 @@ def check(options: argparse.Namespace) -> None:
             "--temperature": options.temperature, "--workers": options.workers}.items() if value), None)):
         raise BadSetting(f"--any-size shows each image whole, at a size of its own, to the network's head; leave out "
                          f"{other}")
+    frozen = {"--few-shot": options.few_shot, "--knn": options.knn, "--linear-probe": options.linear_probe}
+    if how := next((flag for flag, value in frozen.items() if value), None):
+        of_pixels = {"--other-sizes": options.other_sizes, "--task segmentation": options.task == "segmentation"}
+        if idle := [flag for flag, value in of_pixels.items() if value]:
+            raise BadSetting(f"{how} names a class for a whole image, and {idle[0]} is about segmentation; give one "
+                             "of the two")
     if options.few_shot:
         if idle := [flag for flag, value in given.items() if value]:
             raise BadSetting(f"--few-shot gives an accuracy for each draw, and no predictions; leave out {idle[0]}")

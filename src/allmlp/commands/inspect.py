@@ -18,7 +18,7 @@ from allmlp.commands.source import open_source, refuse_idle, source_of, split_of
 from allmlp.data.dataset import Subset
 from allmlp.data.image import IMAGE_EXTENSIONS, open_image
 from allmlp.data.seeds import generator
-from allmlp.errors import BadCheckpoint, BadData, BadSetting, printable
+from allmlp.errors import BadCheckpoint, BadData, BadImage, BadSetting, printable
 from allmlp.evaluate.predict import predict_dataset
 from allmlp.inspection.embedding import embed
 from allmlp.inspection.gallery import Gallery, of_features, of_images, of_weights
@@ -33,7 +33,7 @@ MOST_EMBEDDED = 2000  # images of DATA, where no other number is asked for
 
 def run(options: argparse.Namespace) -> int:
     refuse_idle(options, {"--split": options.split, "--embedding": options.embedding,
-                          "--most-images": options.most_images})
+                          "--most-images": options.most_images, "--workers": options.workers})
     if options.threads:
         torch.set_num_threads(options.threads)
     models, patterns = sorted_out([options.model, *options.more])
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
         raise BadSetting(f"{len(paths)} networks: at most {MOST_NETWORKS} fit side by side on a page")
     output = free_folder(options.output or f"inspect-{file_name('-'.join(names_of(models)))}", options.overwrite)
     files = find_images(patterns) if patterns else []
-    images = {file.name: open_image(file) for file in files[:MOST_IMAGES]}
+    images = {file.name: opened(file) for file in files[:MOST_IMAGES]}
     device = choose_device(options.device)
     networks = {name: checkpoint.load_at(path, options.image_size).to(device) for name, path in paths.items()}
     for name, network in networks.items():
@@ -78,6 +78,14 @@ def sorted_out(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
     images = [argument for argument in arguments[1:] if is_image(argument)]
     return [arguments[0], *(argument for argument in arguments[1:] if not is_image(argument))], images
+
+
+def opened(file: Path) -> np.ndarray:
+    """One of the IMAGEs, which --skip-bad is not about. Raises `BadData`."""
+    try:
+        return open_image(file)
+    except BadImage as error:
+        raise BadData(f"{error}; leave it out") from None
 
 
 def along_training(models: Sequence[str]) -> dict[str, Path]:

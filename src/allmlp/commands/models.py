@@ -10,6 +10,9 @@ from allmlp.weights.catalogue import CATALOGUE, as_dict, as_text, list_published
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.pretrained and options.config:
+        raise BadSetting("--config prints one of the networks, and --pretrained lists published weights instead; give "
+                         "one of the two")
     if options.pretrained:
         return published(options)
     names = list_models(options.pattern)

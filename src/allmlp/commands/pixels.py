@@ -19,7 +19,7 @@ from allmlp.evaluate.pixels import as_pixel_predictor, logits_of
 from allmlp.evaluate.segmentation import evaluate_segmentation
 from allmlp.files import write_atomically
 
-CLASSIFYING = ("permute", "tta", "temperature", "real_labels", "pairs", "any_size")
+CLASSIFYING = ("permute", "tta", "temperature", "real_labels", "pairs", "any_size", "workers")
 TOP = 3  # classes to show of an image, where no other number is asked for
 ENDS = (".png", "-overlay.png")  # of what is written for an image: its mask, and that over it
 

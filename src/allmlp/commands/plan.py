@@ -32,7 +32,8 @@ from allmlp.recipes import RECIPES, find
 
 MACHINE = "h100:8"  # where none is named
 SHORT_STEP_SECONDS = 0.02  # below that, starting some hundred kernels takes longer than running them
-SAID = ("images", "classes", "epochs", "machine", "batch_size", "accumulation", "precision", "sharding", "image_size")
+SAID = ("images", "classes", "epochs", "machine", "batch_size", "accumulation", "precision", "sharding",
+        "activation_checkpointing", "image_size")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -54,9 +55,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def beside_the_papers(options: argparse.Namespace) -> int:
-    given = [name for name in ("target", *SAID) if getattr(options, name) is not None]
+    given = [repr(options.target)] * (options.target is not None)
+    given += [f"--{name.replace('_', '-')}" for name in SAID
+              if (value := getattr(options, name)) is not None and value is not False]
     if given:
-        raise BadSetting(f"--check compares with the papers' tables and takes nothing else, not {given[0]!r} either")
+        raise BadSetting(f"--check compares with the papers' tables and takes nothing else; leave {given[0]} out")
     check_csv(options.csv, ",".join(check.COLUMNS), options.json)
     rows = check.all_rows()
     if options.csv:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from allmlp.commands.source import refuse_idle
 from allmlp.errors import BadSetting, CannotWrite
 from allmlp.reproduce import find, listed
 from allmlp.reproduce.experiment import Experiment, Job
@@ -18,6 +19,7 @@ def run(options: argparse.Namespace) -> int:
     if options.experiment is None:
         raise BadSetting("give the name of an experiment; `allmlp reproduce --list` shows them")
     experiment = find(options.experiment)
+    refuse_idle(options)
     import torch
 
     from allmlp.backends.pytorch import choose_device

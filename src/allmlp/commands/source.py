@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from allmlp.backends import manifest as manifests
-from allmlp.data import AT_HAND, canonical, data_folder, kind_of, open_data
+from allmlp.data import AT_HAND, KINDS, SOURCES, canonical, data_folder, kind_of, open_data
 from allmlp.data.dataset import Data
 from allmlp.errors import AllMLPError, BadData, BadSetting
 
@@ -31,9 +31,22 @@ def reopened(source: Mapping[str, Any], split_files: Mapping[str, Sequence[str]]
     """The data of an earlier run, opened as `source_of` then said. Raises what `open_data` does."""
     choices = {name: value for name, value in source.items() if name != "data"}
     known = {"val_fraction", "seed", "skip_bad", "data_dir"}
-    if not isinstance(source.get("data"), str) or not choices.keys() <= known:
-        raise BadData("the run does not say where its data is, or a newer version of allmlp wrote it; give --data")
+    if not isinstance(source.get("data"), str):
+        raise BadData("the run does not say where its data is; give DATA too")
+    if not choices.keys() <= known:
+        raise BadData("how the run's data was opened, a newer version of allmlp wrote; go on with that version")
     return open_data(source["data"], split_files=split_files, **choices)
+
+
+def lost_place(source: Mapping[str, Any]) -> str | None:
+    """Where the data of an earlier run lay, of which nothing is there any more; None for other data."""
+    data = str(source.get("data"))
+    kind, _, where = data.partition(":")
+    place = where if kind in KINDS else data
+    if kind == "vtab" or (data in SOURCES and data not in AT_HAND):
+        place = str(source.get("data_dir"))
+    a_pattern = any(sign in place for sign in "*?[{")
+    return None if a_pattern or not os.path.isabs(place) or os.path.exists(place) else place
 
 
 def run_folder_of(model: str) -> Path | None:
@@ -123,9 +136,11 @@ def open_source(
 
 
 def given_flags(options: argparse.Namespace) -> list[str]:
-    """The options that say how DATA is opened, as far as they were given."""
-    given = {"--val-fraction": options.val_fraction is not None, "--split-seed": options.split_seed is not None,
-             "--skip-bad": options.skip_bad, "--data-dir": options.data_dir, "--download": options.download}
+    """The options that say how DATA is opened, as far as the command has them and they were given."""
+    given = {"--val-fraction": getattr(options, "val_fraction", None) is not None,
+             "--split-seed": getattr(options, "split_seed", None) is not None,
+             "--skip-bad": getattr(options, "skip_bad", False), "--data-dir": options.data_dir,
+             "--download": options.download}
     return [flag for flag, value in given.items() if value]
 
 

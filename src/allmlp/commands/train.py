@@ -12,11 +12,11 @@ from typing import Any
 from allmlp.backends.pytorch import choose_device
 from allmlp.checkpoint import find_checkpoint, is_published, provenance
 from allmlp.commands.network import FIELD, is_config_file, read_config, with_config, with_network_setting
-from allmlp.commands.source import given_flags, open_source, reopened, source_of
+from allmlp.commands.source import given_flags, lost_place, open_source, reopened, source_of
 from allmlp.commands.threads import set_threads
-from allmlp.data import short_name
+from allmlp.data import canonical, data_folder, kind_of, short_name
 from allmlp.data.dataset import Data
-from allmlp.errors import BadCheckpoint, BadData, BadImage, BadSetting
+from allmlp.errors import AllMLPError, BadCheckpoint, BadData, BadImage, BadSetting
 from allmlp.models.config import ModelConfig
 from allmlp.models.variants import VARIANTS, model_config
 from allmlp.recipe import Recipe
@@ -25,12 +25,12 @@ from allmlp.train import train
 from allmlp.train.display import SilentDisplay, display_for_stderr
 from allmlp.train.distributed import Processes, join
 from allmlp.train.engine import Engine
-from allmlp.train.run_folder import read_begun, read_recipe, read_split
+from allmlp.train.run_folder import check_same, read_begun, read_recipe, read_split, write_source
 from allmlp.train.start import network_config, network_name
 from allmlp.values import with_dotted
 from allmlp.weights.hub import is_hub_name
 
-EXPERIMENT = ("data", "model", "recipe", "init", "output", "epochs", "batch_size", "lr", "image_size", "seed", "task")
+EXPERIMENT = ("model", "recipe", "init", "output", "epochs", "batch_size", "lr", "image_size", "seed", "task")
 SIGNAL_EXIT = {"SIGINT": 130, "SIGTERM": 143}
 
 
@@ -44,6 +44,7 @@ class Plan:
     source: dict[str, Any]  # how `data` was opened
     threads: int | None = None  # of an old run, as other threads would sum in another order
     processes: int = 1  # of an old run
+    moved: bool = False  # the data of an old run, which lies elsewhere now
 
 
 def run(options: argparse.Namespace) -> int:
@@ -61,6 +62,8 @@ def train_together(options: argparse.Namespace, processes: Processes) -> int:
         if processes.first:
             print(plan.recipe.to_json(indent=2))
         return 0
+    if plan.moved:
+        processes.only_first(lambda: write_source(output, plan.source))
     threads = set_threads(options.threads or (plan.threads if plan.processes == processes.count else None),
                           known_config(plan.recipe))
     display = display_for_stderr() if processes.first and not options.quiet else SilentDisplay()
@@ -125,17 +128,34 @@ def new_run(options: argparse.Namespace) -> Plan:
 
 
 def resumed_run(options: argparse.Namespace) -> Plan:
-    """The run in a folder, exactly. Raises `BadSetting` where the options would change it."""
+    """The run in a folder, exactly; its data from a new place where DATA says so. Raises `BadSetting` where the options
+    would change it, and `BadData` for other data than it began with."""
     given = [name for name in EXPERIMENT if getattr(options, name) is not None]
-    given += options.settings + given_flags(options)
+    given += options.settings + given_flags(options) + ["--overwrite"] * options.overwrite
+    moved = options.data is not None
+    if moved and "--data-dir" in given and kind_of(options.data)[0] in ("name", "vtab"):  # what it says is where
+        given.remove("--data-dir")
     if given:
         raise BadSetting(f"--resume goes on with the run as it is, so {given[0]!r} cannot be given with it; "
                          "start a new run to change it")
     output = Path(options.resume)
     recipe, about = read_recipe(output), read_begun(output)
     source = about.get("source") or {}
-    data = reopened(source, read_split(output))
-    return Plan(recipe, data, output, source, about["threads"], about.get("processes", 1))
+    if moved:
+        source = {**source, "data": canonical(options.data)}
+    if options.data_dir:
+        source["data_dir"] = str(data_folder(options.data_dir).resolve())
+    try:
+        data = reopened(source, read_split(output))
+    except AllMLPError:
+        if (place := lost_place(source)) is None:
+            raise
+        new = f"{source['data']} --data-dir PLACE" if place == source.get("data_dir") else "PLACE"
+        raise BadData(f"{output}: its data was in {place}, where nothing is any more; say where it is now: "
+                      f"allmlp train {new} --resume {output}") from None
+    if moved:
+        check_same(output, data)
+    return Plan(recipe, data, output, source, about["threads"], about.get("processes", 1), moved)
 
 
 def build_recipe(options: argparse.Namespace, data: Data) -> Recipe:

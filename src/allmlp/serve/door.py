@@ -10,7 +10,7 @@ import json
 import sys
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,6 +22,7 @@ from allmlp.serve.refusal import Refusal
 
 OPEN = frozenset({"/healthz", "/readyz"})  # need no key: those who start and watch services have none
 GET, POST = ("GET", "HEAD"), ("POST",)
+OTHER = "other"  # a path than the service's own: few, or every path that anybody tries would be counted
 KEEP_NOTHING = [(b"cache-control", b"no-store")]  # of answers; the files of the page may be kept
 Log = Callable[[dict[str, Any]], None]
 
@@ -31,6 +32,11 @@ def to_stderr(line: dict[str, Any]) -> None:
     sys.stderr.write(json.dumps(line) + "\n")
 
 
+def new_name() -> str:
+    """What a request is called in the log and in its answer."""
+    return uuid.uuid4().hex[:16]
+
+
 def silent(line: dict[str, Any]) -> None:
     pass
 
@@ -38,7 +44,7 @@ def silent(line: dict[str, Any]) -> None:
 class Door:
     """ASGI around `app`. `hosts`: names by which the service may be called (None: any); `key`: what clients must show
     as `Authorization: Bearer KEY` or `X-API-Key: KEY` (None: nothing). Of more than `max_requests` at once the last are
-    refused, for now."""
+    refused, for now; so is a request whose `scope["state"]` has a "refusal" from the server."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, hosts: Collection[str] | None = None, key: str | None = None,
                  log: Log = silent, max_requests: int = 1000):
@@ -52,7 +58,7 @@ class Door:
             return
         started, status, sent = time.perf_counter(), 500, 0
         served = scope["path"] in self.metrics.PATHS
-        name = uuid.uuid4().hex[:16]
+        name = new_name()
         scope.setdefault("state", {})["request"] = about = {}
 
         async def count(message: Message) -> None:
@@ -67,7 +73,7 @@ class Door:
 
         self.under_way += 1
         try:
-            refusal = self._refusal(scope)
+            refusal = scope["state"].get("refusal") or self._refusal(scope)
             if refusal is None:
                 # The server leaves out the body of an answer to HEAD.
                 asked = {**scope, "method": "GET"} if served and scope["method"] == "HEAD" else scope
@@ -76,11 +82,18 @@ class Door:
                 await JSONResponse(refusal.content, refusal.status, refusal.headers)(scope, receive, count)
         finally:
             self.under_way -= 1
-            seconds = time.perf_counter() - started
-            path = scope["path"] if served else "other"  # few, or every path that anybody tries would be counted
-            self.metrics.request(path, status, seconds)
-            self.log({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "request": name, "method": scope["method"],
-                      "path": path, "status": status, "ms": round(1000 * seconds, 2), "sent_bytes": sent, **about})
+            path = scope["path"] if served else OTHER
+            self._note(name, scope["method"], path, status, time.perf_counter() - started, sent, about)
+
+    def note_unread(self, name: str, status: int, seconds: float, sent: int) -> None:
+        """Count and log what was refused before it could be read as a request, of which there is no method either."""
+        self._note(name, None, OTHER, status, seconds, sent, {})
+
+    def _note(self, name: str, method: str | None, path: str, status: int, seconds: float, sent: int,
+              about: Mapping[str, Any]) -> None:
+        self.metrics.request(path, status, seconds)
+        self.log({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "request": name, "method": method,
+                  "path": path, "status": status, "ms": round(1000 * seconds, 2), "sent_bytes": sent, **about})
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         headers: dict[bytes, bytes] = dict(scope["headers"])

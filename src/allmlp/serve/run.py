@@ -34,11 +34,12 @@ def listen(host: str, port: int) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
         listening.listen(2048)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter for what is no name
         if listening is not None:
             listening.close()
-        raise BadSetting(f"--host {host} --port {port}: cannot listen there ({error.strerror or error}); take another "
-                         "port, or 0 for any free one") from None
+        why = getattr(error, "strerror", None) or error
+        raise BadSetting(f"--host {host} --port {port}: cannot listen there ({why}); take another port, or 0 for any "
+                         "free one") from None
     return listening
 
 
@@ -48,7 +49,7 @@ def serve(app: Door, listening: socket.socket, limits: Limits, started: Callable
 
     from allmlp.serve.protocol import BoundedHead
 
-    protocol = type("Protocol", (BoundedHead,), {"head_seconds": limits.head_seconds,
+    protocol = type("Protocol", (BoundedHead,), {"door": app, "head_seconds": limits.head_seconds,
                                                  "most_connections": 2 * limits.max_requests + 100})
     config = uvicorn.Config(app, http=protocol, ws="none", lifespan="on", log_level="error", access_log=False,
                             timeout_keep_alive=5, server_header=False, timeout_graceful_shutdown=END_SECONDS)

@@ -9,6 +9,7 @@
 """
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -20,8 +21,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
 
-from allmlp.data.dataset import Data
-from allmlp.errors import BadCheckpoint, BadSetting, TrainingStopped, printable
+import numpy as np
+
+from allmlp.data.dataset import Data, ImageDataset, Subset
+from allmlp.errors import BadCheckpoint, BadData, BadSetting, TrainingStopped, printable
 from allmlp.files import write_text_atomically
 from allmlp.recipe import Recipe
 
@@ -32,6 +35,9 @@ BEFORE = ("run.json", "split.json")  # written before recipe.json, which marks a
 GOES_ON_WITH: dict[str, tuple[type, str]] = {  # of run.json, in a run that is resumed
     "threads": (int, "its number of CPU threads"), "device": (str, "its device"), "command": (str, "its command"),
     "machine": (dict, "what is known of its machine")}  # fmt: skip
+OTHER = {"classes": "other classes", "images": "another number of images",
+         "fingerprints": "images of other names or labels"}  # what `described` says of data, where it differs
+MOST_NAMES = 100_000
 SUMMARY_COLUMNS = ("epoch", "train_loss", "eval_loss", "eval_top1", "eval_top5", "lr")
 
 
@@ -69,15 +75,47 @@ def prepare(output: Path, recipe: Recipe, resume: bool, overwrite: bool) -> None
 
 def write_start(output: Path, recipe: Recipe, data: Data, settings: dict[str, Any]) -> dict[str, Any]:
     """Write recipe, description of the run and split; returns the description."""
-    about = {"data": recipe.data, "classes": list(data.classes),
-             "images": {split: len(dataset) for split, dataset in data.splits.items()},
-             "notes": list(data.notes), "command": " ".join(["allmlp", *sys.argv[1:]]),
-             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **settings, "machine": machine()}
+    about = {"data": recipe.data, **described(data), "notes": list(data.notes),
+             "command": " ".join(["allmlp", *sys.argv[1:]]), "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+             **settings, "machine": machine()}
     write_json(output / "run.json", about)
     if data.split_files is not None:
         write_json(output / "split.json", {split: list(files) for split, files in data.split_files.items()})
     write_text_atomically(output / "recipe.json", recipe.to_json(indent=2) + "\n")  # last: it marks a begun run
     return about
+
+
+def described(data: Data) -> dict[str, Any]:
+    """What a run keeps of its data, to know it again in another place."""
+    return {"classes": list(data.classes),
+            "images": {split: len(dataset) for split, dataset in data.splits.items()},
+            "fingerprints": {split: fingerprint(dataset) for split, dataset in data.splits.items()}}
+
+
+def fingerprint(images: ImageDataset) -> str:
+    """SHA-256 of the labels, and of the names where they do not depend on where the images lie; both in order, and names
+    of `MOST_NAMES` images at most, evenly spread: of millions they would take longer than an epoch's first steps."""
+    digest = hashlib.sha256(np.ascontiguousarray(images.labels).tobytes())
+    for index in range(0, len(images), 1 + len(images) // MOST_NAMES):
+        inner, number = images.origin(index) if isinstance(images, Subset) else (images, index)
+        if (key := getattr(inner, "key", None)) is None:
+            break
+        digest.update(f"{key(number)}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def check_same(output: Path, data: Data) -> None:
+    """Raises `BadData` where `data` is not what the run began with, as far as its description says."""
+    about = read_run(output)
+    for name, value in described(data).items():
+        if about.get(name, value) != value:
+            raise BadData(f"{data.name}: has {OTHER[name]} than the data of {output}, and a run goes on with the same; "
+                          "give the place that its data was moved to, or start a new run")
+
+
+def write_source(output: Path, source: dict[str, Any]) -> None:
+    """Note in the description of a run that its data lies elsewhere now."""
+    write_json(output / "run.json", {**read_run(output), "source": source})
 
 
 def read_recipe(output: Path) -> Recipe:
