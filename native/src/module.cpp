@@ -29,26 +29,26 @@ constexpr auto kDeaf = std::chrono::milliseconds(200);
 
 using Images = nb::ndarray<const uint8_t, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
 
-std::unique_ptr<Network> opened(Source& source, const std::string& level, int threads) {
+std::unique_ptr<Network> opened(Source& source, const std::string& level, int threads, uint64_t memory) {
   try {
-    return std::make_unique<Network>(source, level, threads);
+    return std::make_unique<Network>(source, level, threads, memory);
   } catch (const BadModel& refusal) {
     throw BadModel(std::string(refusal.what()) + kCopyAgain);
   }
 }
 
 // The path as the system has it: bytes, which need be no text.
-std::unique_ptr<Network> from_file(nb::bytes path, const std::string& level, int threads) {
+std::unique_ptr<Network> from_file(nb::bytes path, const std::string& level, int threads, uint64_t memory) {
   const std::string name(path.c_str(), path.size());
   WithoutGil without;
   FileSource source(name);
-  return opened(source, level, threads);
+  return opened(source, level, threads, memory);
 }
 
-std::unique_ptr<Network> from_bytes(nb::bytes data, const std::string& level, int threads) {
+std::unique_ptr<Network> from_bytes(nb::bytes data, const std::string& level, int threads, uint64_t memory) {
   MemorySource source(data.c_str(), data.size());
   WithoutGil without;  // the bytes are the caller's, and do not change
-  return opened(source, level, threads);
+  return opened(source, level, threads, memory);
 }
 
 FloatArray run(Network& network, Images images) {
@@ -149,8 +149,8 @@ NB_MODULE(_engine, m) {
         return of_precisions;
       })
       .def_prop_ro("memory", &Network::memory);
-  m.def("open", &from_file, "path"_a, "level"_a, "threads"_a);
-  m.def("from_bytes", &from_bytes, "data"_a, "level"_a, "threads"_a);
+  m.def("open", &from_file, "path"_a, "level"_a, "threads"_a, "memory"_a);
+  m.def("from_bytes", &from_bytes, "data"_a, "level"_a, "threads"_a, "memory"_a);
   m.def("kernels", &kernels);
   m.def("resize", &resized, "image"_a, "height"_a, "width"_a, "top"_a, "left"_a, "rows"_a, "columns"_a,
         "interpolation"_a);

@@ -16,10 +16,11 @@ int begin_of(int64_t count, int i, int n) { return int(count * i / n); }
 
 }  // namespace
 
-Network::Network(Source& source, const std::string& level, int threads) {
+Network::Network(Source& source, const std::string& level, int threads, uint64_t memory) {
   if (threads < 1 || threads > 256) throw std::invalid_argument("threads must be 1 to 256");
   arena_.expect(source.size());
   Reader reader(source, arena_, threads);
+  if (reader.tensor_bytes() > memory) throw std::bad_alloc();
   header_ = reader.header();
   about_ = reader.about();
   threads_ = threads;

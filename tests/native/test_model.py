@@ -358,6 +358,22 @@ def test_a_network_that_memory_does_not_hold_is_told_with_its_name(tmp_path: Pat
     assert ran.stdout.startswith(f"{tmp_path}/m: needs more memory than there is; use a machine")
 
 
+def test_a_network_larger_than_memory_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    content = made("fp32", tmp_path / "m")
+    monkeypatch.setattr(allmlp_native, "memory", lambda: len(content))
+    allmlp_native.Model(tmp_path / "m")
+    monkeypatch.setattr(allmlp_native, "memory", lambda: 3000)
+    size = f"{len(content) / 1e9:.3g}"
+    told = rf"^{re.escape(str(tmp_path))}/m: needs more memory .* \(file: {size} GB; memory: 3e-06 GB\)$"
+    with pytest.raises(MemoryError, match=told):
+        allmlp_native.Model(tmp_path / "m")
+    with pytest.raises(MemoryError, match="^needs more memory"):  # though what it claims to hold is not there
+        allmlp_native.Model(content[:-CHECKSUM.size])
+    (tmp_path / "m").write_bytes(b"x" * 10_000)
+    with pytest.raises(allmlp_native.BadModel, match="not a model"):  # which says more than its size
+        allmlp_native.Model(tmp_path / "m")
+
+
 def test_the_package_carries_its_licences_and_says_that_it_is_typed():
     files = {file.name: file for file in metadata.files("allmlp-native") or ()}
     repository = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from allmlp_native import _engine
-from allmlp_native.processors import cores
+from allmlp_native.processors import MOST_BYTES, cores, memory
 
 __version__ = "0.1.0"
 __all__ = ["BadModel", "Model", "TooManyThreads", "kernels", "peak", "tanh_gelu", "tanh_gelus"]
@@ -88,13 +88,16 @@ class Model:
             self._network = self._opened(_engine.open, file, level)
 
     def _opened(self, open_: Callable[..., Any], what: bytes, level: str) -> Any:
+        there = memory()
         try:
-            return open_(what, _level(level, kernels), self.threads)
+            return open_(what, _level(level, kernels), self.threads, there)
         except BadModel as error:
             raise BadModel(f"{self._name}{error}") from None
         except MemoryError:
+            size = len(what) if open_ is _engine.from_bytes else os.stat(what).st_size
             raise MemoryError(f"{self._name}needs more memory than there is; use a machine that has more, or a smaller "
-                              "network") from None
+                              f"network (file: {size / 1e9:,.3g} GB; memory: "
+                              f"{f'{there / 1e9:,.3g} GB' if there < MOST_BYTES else 'not known'})") from None
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """uint8 `(N, H, W, 3)` of the network's size to float32 logits `(N, K)`."""
