@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 import multiprocessing
 import operator
 import os
@@ -205,6 +206,16 @@ def test_a_level_that_is_none_is_refused_by_name(content: bytes, level: Any):
         allmlp_native.peak("fp32", level=level)
     with pytest.raises(ValueError, match=r"^no precision .*; accepted: fp32, bf16, int8$"):
         allmlp_native.peak(level)
+
+
+@pytest.mark.parametrize("given,message", [
+    *(({"seconds": seconds}, "seconds must be more than 0 and at most 60, not ")
+      for seconds in (-1, 0, math.nan, math.inf, 1e300, True, "1", None)),
+    *(({"repeats": repeats}, "repeats must be 1 to 1000, not ") for repeats in (0, -1, 10**12, 2.0, True)),
+])  # fmt: skip
+def test_a_peak_is_measured_for_no_time_that_is_none_and_not_forever(given: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=f"^{message}{re.escape(repr(next(iter(given.values()))))}$"):
+        allmlp_native.peak("fp32", **given)
 
 
 def test_one_flipped_bit_anywhere_is_noticed(content: bytes):

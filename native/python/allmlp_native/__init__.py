@@ -24,6 +24,7 @@ __all__ = ["BadModel", "Model", "TooManyThreads", "kernels", "peak", "tanh_gelu"
 BadModel = _engine.BadModel
 TooManyThreads = _engine.TooManyThreads
 MOST_THREADS = 256
+MOST_SECONDS, MOST_REPEATS = 60, 1000  # of `peak`
 
 
 def _checked(threads: int) -> int:
@@ -218,9 +219,16 @@ def kernels() -> list[dict[str, Any]]:
 
 
 def peak(precision: str, threads: int = 1, level: str = "auto", seconds: float = 0.02, repeats: int = 5) -> float:
-    """Operations per second (two per multiply-add) of multiplications in registers: what can't be exceeded here."""
+    """Operations per second (two per multiply-add) of multiplications in registers: what can't be exceeded here.
+
+    The best of `repeats` (1 to 1000) bursts of about `seconds` (at most 60), which a call computes without a pause.
+    """
     if precision not in ("fp32", "bf16", "int8"):
         raise ValueError(f"no precision {_shown(precision)}; accepted: fp32, bf16, int8")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= MOST_SECONDS:
+        raise ValueError(f"seconds must be more than 0 and at most {MOST_SECONDS}, not {_shown(seconds)}")
+    if isinstance(repeats, bool) or not isinstance(repeats, int) or not 1 <= repeats <= MOST_REPEATS:
+        raise ValueError(f"repeats must be 1 to {MOST_REPEATS}, not {_shown(repeats)}")
     return _engine.peak(precision, _checked(threads), _level(level, kernels), seconds, repeats)
 
 
