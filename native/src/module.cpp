@@ -64,7 +64,7 @@ FloatArray run(Network& network, Images images) {
       WithoutGil without;
       const auto begun = std::chrono::steady_clock::now();
       do {
-        const size_t here = std::min<size_t>(count - done, Network::kTogether);
+        const size_t here = std::min<size_t>(count - done, network.together());
         network.run(images.data() + done * image_bytes, int64_t(here), logits.data() + done * h.classes);
         done += here;
       } while (done < count && std::chrono::steady_clock::now() - begun < kDeaf);
@@ -148,7 +148,8 @@ NB_MODULE(_engine, m) {
           if (n.multiply_adds(precision)) of_precisions[name_of(precision)] = n.multiply_adds(precision);
         return of_precisions;
       })
-      .def_prop_ro("memory", &Network::memory);
+      .def_prop_ro("memory", &Network::memory)
+      .def_prop_ro("together", &Network::together);
   m.def("open", &from_file, "path"_a, "level"_a, "threads"_a, "memory"_a);
   m.def("from_bytes", &from_bytes, "data"_a, "level"_a, "threads"_a, "memory"_a);
   m.def("kernels", &kernels);
