@@ -38,26 +38,26 @@ std::array<size_t, 3> sides_of(const Array& image) {
   return {image.shape(0), image.shape(1), image.shape(2)};
 }
 
-std::unique_ptr<Network> opened(Source& source, const std::string& level, int threads) {
+std::unique_ptr<Network> opened(Source& source, const std::string& level, int threads, uint64_t memory) {
   try {
-    return std::make_unique<Network>(source, level, threads);
+    return std::make_unique<Network>(source, level, threads, memory);
   } catch (const BadModel& refusal) {
     throw BadModel(std::string(refusal.what()) + kCopyAgain);
   }
 }
 
 // The path as the system has it: bytes, which need be no text.
-std::unique_ptr<Network> from_file(nb::bytes path, const std::string& level, int threads) {
+std::unique_ptr<Network> from_file(nb::bytes path, const std::string& level, int threads, uint64_t memory) {
   const std::string name(path.c_str(), path.size());
   WithoutGil without;
   FileSource source(name);
-  return opened(source, level, threads);
+  return opened(source, level, threads, memory);
 }
 
-std::unique_ptr<Network> from_bytes(nb::bytes data, const std::string& level, int threads) {
+std::unique_ptr<Network> from_bytes(nb::bytes data, const std::string& level, int threads, uint64_t memory) {
   MemorySource source(data.c_str(), data.size());
   WithoutGil without;  // the bytes are the caller's, and do not change
-  return opened(source, level, threads);
+  return opened(source, level, threads, memory);
 }
 
 void run(Network& network, Images images, Logits logits) {
@@ -74,7 +74,7 @@ void run(Network& network, Images images, Logits logits) {
       WithoutGil without;
       const auto begun = std::chrono::steady_clock::now();
       do {
-        const size_t here = std::min<size_t>(count - done, Network::kTogether);
+        const size_t here = std::min<size_t>(count - done, network.together());
         network.run(images.data() + done * image_bytes, int64_t(here), logits.data() + done * h.classes);
         done += here;
       } while (done < count && std::chrono::steady_clock::now() - begun < kDeaf);
@@ -152,9 +152,10 @@ NB_MODULE(_engine, m) {
           if (n.multiply_adds(precision)) of_precisions[name_of(precision)] = n.multiply_adds(precision);
         return of_precisions;
       })
-      .def_prop_ro("memory", &Network::memory);
-  m.def("open", &from_file, "path"_a, "level"_a, "threads"_a);
-  m.def("from_bytes", &from_bytes, "data"_a, "level"_a, "threads"_a);
+      .def_prop_ro("memory", &Network::memory)
+      .def_prop_ro("together", &Network::together);
+  m.def("open", &from_file, "path"_a, "level"_a, "threads"_a, "memory"_a);
+  m.def("from_bytes", &from_bytes, "data"_a, "level"_a, "threads"_a, "memory"_a);
   m.def("kernels", &kernels);
   m.def("resize", &resize_into, "image"_a, "height"_a, "width"_a, "top"_a, "left"_a, "interpolation"_a, "result"_a);
   m.def("peak", [](const std::string& precision, int threads, const std::string& level, double seconds, int repeats) {

@@ -9,6 +9,7 @@ namespace allmlp {
 namespace {
 
 constexpr int64_t kHiddenBytes = 512 << 10;  // of the hidden activations of a block of rows: they must not leave L2
+constexpr int64_t kAtOnce = int64_t(1) << 37;  // multiply-adds of images that run together: 1.3 s of two fast cores in fp32
 constexpr int kStemZeroPoint = 128;          // the stem sees pixels - 128
 
 // The part [begin, end) of `count` things that belongs to thread `i` of `n`.
@@ -16,10 +17,11 @@ int begin_of(int64_t count, int i, int n) { return int(count * i / n); }
 
 }  // namespace
 
-Network::Network(Source& source, const std::string& level, int threads) {
+Network::Network(Source& source, const std::string& level, int threads, uint64_t memory) {
   if (threads < 1 || threads > 256) throw std::invalid_argument("threads must be 1 to 256");
   arena_.expect(source.size());
   Reader reader(source, arena_, threads);
+  if (reader.tensor_bytes() > memory) throw std::bad_alloc();
   header_ = reader.header();
   about_ = reader.about();
   threads_ = threads;
@@ -171,41 +173,46 @@ void Network::plan(int threads) {
   head_out_ = arena_.take(int64_t(kTogether) * head_.outputs * columns_ * 4);
 }
 
+int Network::together() const {
+  int64_t image = 1;
+  for (int64_t of_precision : multiply_adds_) image += of_precision;
+  const int whole = int(std::min<int64_t>(kTogether, kAtOnce / image)) / threads_ * threads_;
+  return std::clamp(whole, std::min(threads_, kTogether), kTogether);
+}
+
 void Network::run(const uint8_t* images, int64_t count, float* logits) {
   std::lock_guard<std::mutex> lock(running_.get());
   const int64_t image_bytes = int64_t(header_.image_height) * header_.image_width * 3, classes = header_.classes;
-  for (int64_t first = 0; first < count; first += kTogether) {
-    const int here = int(std::min<int64_t>(kTogether, count - first));
-    // One image per thread as long as that keeps all threads busy; the images left over are each split.
-    const int spread = here / threads_ * threads_;
-    const int threads = threads_;
-    Barrier barrier(threads);
-    const auto work = [&](int thread) {
-      Barrier alone(1);
-      for (int i = thread; i < spread; i += threads) {
-        Workspace& own = workspaces_[thread];
-        run_image(images + (first + i) * image_bytes, {0, 1, own, own, alone}, pooled_.floats() + i * x_stride_);
-      }
-      if (threads > 1 && spread > 0) barrier.wait();
-      for (int i = spread; i < here; ++i)
-        run_image(images + (first + i) * image_bytes, {thread, threads, workspaces_[0], workspaces_[thread], barrier},
-                  pooled_.floats() + i * x_stride_);
-      if (threads > 1) barrier.wait();
-      // The head, for all images at once: its weights are read once.
-      const int begin = begin_of(head_.outputs, thread, threads), end = begin_of(head_.outputs, thread + 1, threads);
-      Gemm g{};
-      g.a = pooled_.bytes(), g.a_stride = x_stride_ * 4;
-      g.b = head_.weights.bytes() + begin * head_.stride, g.panel_stride = head_.stride;
-      g.rows = here, g.panels = end - begin, g.groups = head_.groups;
-      g.column_start = head_.start.floats() + int64_t(begin) * columns_;
-      g.x = head_out_.floats() + int64_t(begin) * columns_, g.x_stride = int64_t(head_.outputs) * columns_;
-      if (g.panels > 0) float_kernels_->gemm(g);
-    };
-    run_on_threads(threads, std::cref(work));
-    for (int i = 0; i < here; ++i)
-      std::memcpy(logits + (first + i) * classes,
-                  head_out_.floats() + int64_t(i) * head_.outputs * columns_, classes * 4);
-  }
+  const int here = int(count);
+  // One image per thread as long as that keeps all threads busy; the images left over are each split.
+  const int spread = here / threads_ * threads_;
+  const int threads = threads_;
+  Barrier barrier(threads);
+  const auto work = [&](int thread) {
+    Barrier alone(1);
+    for (int i = thread; i < spread; i += threads) {
+      Workspace& own = workspaces_[thread];
+      run_image(images + i * image_bytes, {0, 1, own, own, alone}, pooled_.floats() + i * x_stride_);
+    }
+    if (threads > 1 && spread > 0) barrier.wait();
+    for (int i = spread; i < here; ++i)
+      run_image(images + i * image_bytes, {thread, threads, workspaces_[0], workspaces_[thread], barrier},
+                pooled_.floats() + i * x_stride_);
+    if (threads > 1) barrier.wait();
+    // The head, for all images at once: its weights are read once.
+    const int begin = begin_of(head_.outputs, thread, threads), end = begin_of(head_.outputs, thread + 1, threads);
+    Gemm g{};
+    g.a = pooled_.bytes(), g.a_stride = x_stride_ * 4;
+    g.b = head_.weights.bytes() + begin * head_.stride, g.panel_stride = head_.stride;
+    g.rows = here, g.panels = end - begin, g.groups = head_.groups;
+    g.column_start = head_.start.floats() + int64_t(begin) * columns_;
+    g.x = head_out_.floats() + int64_t(begin) * columns_, g.x_stride = int64_t(head_.outputs) * columns_;
+    if (g.panels > 0) float_kernels_->gemm(g);
+  };
+  run_on_threads(threads, std::cref(work));
+  for (int i = 0; i < here; ++i)
+    std::memcpy(logits + i * classes,
+                head_out_.floats() + int64_t(i) * head_.outputs * columns_, classes * 4);
 }
 
 template <class Work>

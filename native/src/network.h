@@ -15,14 +15,18 @@ namespace allmlp {
 
 class Network {
  public:
-  static constexpr int kTogether = 64;  // images that `run` takes at once; more come one such set after the other
+  static constexpr int kTogether = 64;  // no more images than this are run at once
 
-  // Throws BadModel for a file that can't be used, std::invalid_argument for a level or threads.
-  Network(Source& source, const std::string& level, int threads);
+  // Throws BadModel for a file that can't be used, std::invalid_argument for a level or threads, std::bad_alloc before
+  // any weight is read where they take more than `memory` bytes.
+  Network(Source& source, const std::string& level, int threads, uint64_t memory = UINT64_MAX);
 
-  // uint8 images [count][height][width][3] to float logits [count][classes]. Several threads of the program may call;
-  // they wait for each other. The same images give the same logits to the bit, whatever their number.
+  // uint8 images [count][height][width][3] to float logits [count][classes]; count <= together(). Several threads of the
+  // program may call; they wait for each other. The same images give the same logits to the bit, whatever their number.
   void run(const uint8_t* images, int64_t count, float* logits);
+
+  // How many images `run` takes: at most for a second or so, in which nobody is heard, but one a thread.
+  int together() const;
 
   const Header& header() const { return header_; }
   const std::string& about() const { return about_; }

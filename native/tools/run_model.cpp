@@ -1,6 +1,7 @@
 // The engine without Python, for emulators: run_model MODEL IMAGES LEVEL THREADS. IMAGES holds uint8 images of the
 // network's size, one behind the other. Writes their float32 logits to the standard output; ends with 2, and a line that
 // says why, where the model or the level is refused. tests/native/test_arm.py builds it for ARM.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -21,7 +22,9 @@ int main(int count, char** arguments) {
     std::vector<uint8_t> pixels(images * image_bytes);
     file.read(0, pixels.data(), pixels.size());
     std::vector<float> logits(images * h.classes);
-    network.run(pixels.data(), images, logits.data());
+    for (int64_t done = 0; done < images; done += network.together())
+      network.run(pixels.data() + done * image_bytes, std::min<int64_t>(network.together(), images - done),
+                  logits.data() + done * h.classes);
     std::fprintf(stderr, "%s\n", network.level());
     return std::fwrite(logits.data(), sizeof(float), logits.size(), stdout) == logits.size() ? 0 : 1;
   } catch (const std::exception& refusal) {

@@ -237,6 +237,12 @@ def test_a_package_that_writing_takes_is_missed_before_any_work(cli, monkeypatch
     assert err == f"allmlp: the package {package!r} is not installed; install it: pip install 'allmlp[{extra}]'\n"
 
 
+def test_the_doctor_counts_the_cores_that_a_container_gets_the_time_of(cli, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("allmlp_native", reason="the engine is not built: make native")
+    monkeypatch.setattr("allmlp_native.processors.share", lambda: 0.5)  # docker run --cpus 0.5
+    assert json.loads(cli("doctor", "--json")[1])["processor"]["cores"] == 1
+
+
 def test_the_doctor_knows_every_backend(cli, monkeypatch: pytest.MonkeyPatch):
     code, out, _ = cli("doctor", "--json")
     found = json.loads(out)

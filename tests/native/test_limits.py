@@ -1,13 +1,15 @@
 """The largest networks of the engine: what is written is what it takes, and more is refused before it is written."""
 
 import struct
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from allmlp.backends.manifest import Precision
 from allmlp.backends.native import MAGIC, PRECISIONS
-from allmlp.backends.native_file import BLOCK, CHECKSUM, FAMILIES, HEADER, VERSION, check_limits
+from allmlp.backends.native_file import BLOCK, CHECKSUM, FAMILIES, HEADER, VERSION, check_limits, write
 from allmlp.errors import BadSetting
 from allmlp.quantize.parts import GMLPParts, Linear, MixerParts, Norm, Parts, ResMLPParts
 
@@ -102,3 +104,13 @@ def test_sizes_of_zero_are_damage():
         content = headers(**SMALL)
         with pytest.raises(allmlp_native.BadModel, match="^damaged: "):
             allmlp_native.Model(content[:at] + struct.pack("<I", 0) + content[at + 4 :], threads=1)
+
+
+def test_a_large_network_takes_fewer_images_between_two_looks_whether_to_end(tmp_path: Path):
+    sizes: dict[str, Any] = {**SMALL, "image": (512, 512), "patch": (2, 2), "width": 256, "token_hidden": 1}
+    together = {}
+    for channel_hidden in (8, 512):  # 0.3 and 17 billion of multiply-adds an image
+        write(tmp_path / "m", parts(**{**sizes, "channel_hidden": channel_hidden}), "fp32", {})
+        model = allmlp_native.Model(tmp_path / "m", threads=2)
+        together[channel_hidden] = model._network.together
+    assert together == {8: 64, 512: 6}  # 7 would do, which two threads do not share evenly

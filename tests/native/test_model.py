@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 import multiprocessing
 import operator
 import os
@@ -207,6 +208,16 @@ def test_a_level_that_is_none_is_refused_by_name(content: bytes, level: Any):
         allmlp_native.peak(level)
 
 
+@pytest.mark.parametrize("given,message", [
+    *(({"seconds": seconds}, "seconds must be more than 0 and at most 60, not ")
+      for seconds in (-1, 0, math.nan, math.inf, 1e300, True, "1", None)),
+    *(({"repeats": repeats}, "repeats must be 1 to 1000, not ") for repeats in (0, -1, 10**12, 2.0, True)),
+])  # fmt: skip
+def test_a_peak_is_measured_for_no_time_that_is_none_and_not_forever(given: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=f"^{message}{re.escape(repr(next(iter(given.values()))))}$"):
+        allmlp_native.peak("fp32", **given)
+
+
 def test_one_flipped_bit_anywhere_is_noticed(content: bytes):
     random = np.random.default_rng(0)
     for at in {0, len(content) - 1, *random.integers(0, len(content), 1000)}:
@@ -356,6 +367,22 @@ def test_a_network_that_memory_does_not_hold_is_told_with_its_name(tmp_path: Pat
                          timeout=60)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout.startswith(f"{tmp_path}/m: needs more memory than there is; use a machine")
+
+
+def test_a_network_larger_than_memory_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    content = made("fp32", tmp_path / "m")
+    monkeypatch.setattr(allmlp_native, "memory", lambda: len(content))
+    allmlp_native.Model(tmp_path / "m")
+    monkeypatch.setattr(allmlp_native, "memory", lambda: 3000)
+    size = f"{len(content) / 1e9:.3g}"
+    told = rf"^{re.escape(str(tmp_path))}/m: needs more memory .* \(file: {size} GB; memory: 3e-06 GB\)$"
+    with pytest.raises(MemoryError, match=told):
+        allmlp_native.Model(tmp_path / "m")
+    with pytest.raises(MemoryError, match="^needs more memory"):  # though what it claims to hold is not there
+        allmlp_native.Model(content[:-CHECKSUM.size])
+    (tmp_path / "m").write_bytes(b"x" * 10_000)
+    with pytest.raises(allmlp_native.BadModel, match="not a model"):  # which says more than its size
+        allmlp_native.Model(tmp_path / "m")
 
 
 def test_the_package_carries_its_licences_and_says_that_it_is_typed():

@@ -1,4 +1,4 @@
-"""How many threads the engine takes by itself: as many as it gets processors, or the time of."""
+"""How many threads the engine takes by itself: as many as it gets processors, or the time of; and how much memory."""
 
 import importlib
 import math
@@ -40,6 +40,31 @@ def test_the_time_that_control_groups_leave_is_read(system: str, tmp_path: Path)
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
     assert processors.share(str(tmp_path)) == share
+
+
+# The same for memory, in bytes.
+MEMINFO = {"proc/meminfo": "MemTotal:   8000000 kB\nMemFree:  5 kB\nHugePages_Total:   0\nSwapTotal:   1000 kB\n"}
+MEMORIES = {
+    "unknown": ({}, 2**64 - 1),
+    "machine": (MEMINFO, 8_001_000 * 1024),
+    "container": ({**MEMINFO, "proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "1000000\n"}, 2_024_000),
+    "group above": ({**MEMINFO, "proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/memory.max": "3000000\n",
+                     "sys/fs/cgroup/a/b/memory.max": "max\n"}, 4_024_000),
+    "version 1": ({**MEMINFO, "proc/self/cgroup": "4:cpu:/\n3:memory:/a\n",
+                   "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
+                   "sys/fs/cgroup/memory/a/memory.limit_in_bytes": "5000000\n"}, 6_024_000),
+    "nonsense": ({"proc/meminfo": "MemTotal: much kB\n\n", "proc/self/cgroup": "0::/\n",
+                  "sys/fs/cgroup/memory.max": "-1 7\n"}, 2**64 - 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("system", MEMORIES)
+def test_the_memory_that_a_process_can_have_is_read(system: str, tmp_path: Path):
+    files, memory = MEMORIES[system]
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert processors.memory(str(tmp_path)) == memory
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no masks of processors")

@@ -22,7 +22,7 @@ import operator
 import os
 
 from allmlp_native import _engine
-from allmlp_native.processors import cores
+from allmlp_native.processors import MOST_BYTES, cores, memory
 
 TYPE_CHECKING = False  # as typing has it, whose import takes longer than all else here; so does that of functools
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ __all__ = ["BadModel", "Model", "TooManyThreads", "kernels", "peak", "tanh_gelu"
 BadModel = _engine.BadModel
 TooManyThreads = _engine.TooManyThreads
 MOST_THREADS = 256
+MOST_SECONDS, MOST_REPEATS = 60, 1000  # of `peak`
 
 
 def _checked(threads: int) -> int:
@@ -108,13 +109,16 @@ class Model:
             self._network = self._opened(_engine.open, file, level)
 
     def _opened(self, open_: Callable[..., Any], what: bytes, level: str) -> Any:
+        there = memory()
         try:
-            return open_(what, _level(level, kernels), self.threads)
+            return open_(what, _level(level, kernels), self.threads, there)
         except BadModel as error:
             raise BadModel(f"{self._name}{error}") from None
         except MemoryError:
+            size = len(what) if open_ is _engine.from_bytes else os.stat(what).st_size
             raise MemoryError(f"{self._name}needs more memory than there is; use a machine that has more, or a smaller "
-                              "network") from None
+                              f"network (file: {size / 1e9:,.3g} GB; memory: "
+                              f"{f'{there / 1e9:,.3g} GB' if there < MOST_BYTES else 'not known'})") from None
 
     def __call__(self, images: Pixels) -> Pixels:
         """uint8 `(N, H, W, 3)` of the network's size to float32 logits `(N, K)`: arrays, or memoryviews."""
@@ -280,9 +284,16 @@ def kernels() -> list[dict[str, Any]]:
 
 
 def peak(precision: str, threads: int = 1, level: str = "auto", seconds: float = 0.02, repeats: int = 5) -> float:
-    """Operations per second (two per multiply-add) of multiplications in registers: what can't be exceeded here."""
+    """Operations per second (two per multiply-add) of multiplications in registers: what can't be exceeded here.
+
+    The best of `repeats` (1 to 1000) bursts of about `seconds` (at most 60), which a call computes without a pause.
+    """
     if precision not in ("fp32", "bf16", "int8"):
         raise ValueError(f"no precision {_shown(precision)}; accepted: fp32, bf16, int8")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= MOST_SECONDS:
+        raise ValueError(f"seconds must be more than 0 and at most {MOST_SECONDS}, not {_shown(seconds)}")
+    if isinstance(repeats, bool) or not isinstance(repeats, int) or not 1 <= repeats <= MOST_REPEATS:
+        raise ValueError(f"repeats must be 1 to {MOST_REPEATS}, not {_shown(repeats)}")
     return _engine.peak(precision, _checked(threads), _level(level, kernels), seconds, repeats)
 
 

@@ -148,9 +148,8 @@ def load(path: str | os.PathLike, threads: int | None = None, level: str = "auto
         raise BadCheckpoint(str(error)) from None
     except ValueError as error:
         raise BadSetting(str(error)) from None
-    except MemoryError:
-        raise BadCheckpoint(f"{os.fspath(path)}: needs more memory than there is; use a machine that has more, or "
-                            "a smaller network") from None
+    except MemoryError as error:
+        raise BadCheckpoint(str(error)) from None
 
 
 def load_as_asked(

@@ -39,12 +39,19 @@ def run(options: argparse.Namespace) -> int:
 
 
 def processor() -> dict[str, Any]:
-    """Name, how many of its cores this process may use, and those of `FEATURES` that Linux says it has."""
+    """Name, of how many of its cores this process gets the time, and those of `FEATURES` that Linux says it has."""
     said = cpuinfo()
     flags = features(said)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"name": said.get("model name") or platform.processor() or platform.machine(), "cores": cores,
+    return {"name": said.get("model name") or platform.processor() or platform.machine(), "cores": cores(),
             "features": [name for name in FEATURES if name in flags]}  # fmt: skip
+
+
+def cores() -> int | None:
+    """As many as the engine takes threads by itself, which knows a container's limit; where it is not, all allowed."""
+    try:
+        return importlib.import_module("allmlp_native").cores()
+    except ImportError:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def cpuinfo() -> dict[str, str]:
