@@ -82,6 +82,12 @@ Reader::Reader(Source& source, Arena& arena, int threads) : source_(source), are
   source.read(header_.about_offset, about_.data(), about_.size());
 }
 
+uint64_t Reader::tensor_bytes() const {
+  uint64_t all = 0;
+  for (const TensorEntry& entry : entries_) all += std::min(entry.bytes, source_.size() - all);
+  return all;
+}
+
 TensorEntry Reader::next(uint64_t bytes) {
   check(position_ < entries_.size(), "tensors are missing");
   const TensorEntry entry = entries_[position_++];

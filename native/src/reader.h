@@ -27,6 +27,8 @@ class Reader {
   const Header& header() const { return header_; }
   const std::vector<BlockHeader>& blocks() const { return blocks_; }
   std::string about() const { return about_; }
+  // Bytes of all tensors, as far as the source has so many.
+  uint64_t tensor_bytes() const;
 
   // The next tensor, `rows` times `count` floats, each row padded with zeros to `padded`.
   Buffer floats(int64_t count, int64_t padded, int64_t rows = 1);

@@ -121,7 +121,8 @@ def test_a_run_goes_on_with_its_data_in_another_place(photos: Path, tmp_path: Pa
                f"now: allmlp train PLACE --resume {tmp_path / 'parts'}\n")
     assert train(tmp_path / "elsewhere", "--resume", tmp_path / "parts")[0] == 0
     assert json.loads((tmp_path / "parts" / "results.json").read_text())["splits"]["val"]["count"] == 4
-    assert split_of_run(str(tmp_path / "parts"), str(tmp_path / "elsewhere"))  # and is measured on what it held out
+    options = parser().parse_args(["evaluate", str(tmp_path / "parts"), str(tmp_path / "elsewhere")])
+    assert split_of_run(str(tmp_path / "parts"), options)  # and is measured on what it held out
 
 
 def move(name: str, to: str):
