@@ -93,8 +93,10 @@ def described(data: Data) -> dict[str, Any]:
 
 
 def fingerprint(images: ImageDataset) -> str:
-    """SHA-256 of the labels, and of the names where they do not depend on where the images lie; both in order, and names
-    of `MOST_NAMES` images at most, evenly spread: of millions they would take longer than an epoch's first steps."""
+    """SHA-256 of the labels, and of the names where they do not depend on where the images lie; both in order.
+
+    Names are those of `MOST_NAMES` images at most, evenly spread: of millions they would take longer than the start.
+    """
     digest = hashlib.sha256(np.ascontiguousarray(images.labels).tobytes())
     for index in range(0, len(images), 1 + len(images) // MOST_NAMES):
         inner, number = images.origin(index) if isinstance(images, Subset) else (images, index)
