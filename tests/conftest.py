@@ -1,6 +1,7 @@
 """What holds for every test: one thread, no network, and options for the slow ones."""
 
 import os
+import signal
 import socket
 import time
 
@@ -11,6 +12,11 @@ from hypothesis import settings
 # second thread, and sums come out in one order on every machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
+
+# Ctrl-C is sent to programs that tests start. A shell that starts the tests in its background has it ignored, which
+# they would inherit; and only the main thread of a worker may ask for it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples in every run: a failure elsewhere can be repeated here. No deadline: machines are shared.
 settings.register_profile("allmlp", deadline=None, derandomize=True)
