@@ -33,13 +33,18 @@ SYSTEMS = {
 }  # fmt: skip
 
 
+def written(files: dict[str, str], folder: Path) -> str:
+    """The root of a system that has these files."""
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    return str(folder)
+
+
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_the_time_that_control_groups_leave_is_read(system: str, tmp_path: Path):
     files, share = SYSTEMS[system]
-    for name, content in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(content)
-    assert processors.share(str(tmp_path)) == share
+    assert processors.share(written(files, tmp_path)) == share
 
 
 # The same for memory, in bytes.
@@ -61,10 +66,7 @@ MEMORIES = {
 @pytest.mark.parametrize("system", MEMORIES)
 def test_the_memory_that_a_process_can_have_is_read(system: str, tmp_path: Path):
     files, memory = MEMORIES[system]
-    for name, content in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(content)
-    assert processors.memory(str(tmp_path)) == memory
+    assert processors.memory(written(files, tmp_path)) == memory
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no masks of processors")
