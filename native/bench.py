@@ -2,10 +2,11 @@ r"""How fast the engine is, in images per second and as a share of what the inst
 
     python native/bench.py mixer_s16_224 --threads 1 2 --batch 1 16
 
-results/engine_share.csv, in some six minutes once the models are written:
+results/engine_share.csv, in some ten minutes once the models are written, by a line like this for each network and
+precision, so that none runs in a process where others ran before (of L/16 batch 1 and 16):
 
-    python native/bench.py mixer_s16_224 mixer_b16_224 mixer_l16_224 mixer_s32_224 resmlp_24_224 gmlp_s16_224 \
-      --threads 1 2 --batch 1 16 64 --seconds 1.5 --folder runs/engine --csv results/engine_share.csv
+    python native/bench.py mixer_s16_224 --precision fp32 --threads 2 1 --batch 1 16 64 --seconds 2 \
+      --folder runs/engine --csv results/engine_share.csv
 
 A name is built with fresh weights (needs allmlp) and exported; a file is taken as it is. The share is 2 x multiply-adds
 per second over the measured peak of the multiply instruction, which is measured again right before and right after each
