@@ -86,12 +86,15 @@ def machine() -> dict[str, str]:
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True,
                             text=True, check=False).stdout.strip()  # fmt: skip
     info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] \
-        if info.is_file() else []
+    said = dict(line.replace("\t", "").split(": ", 1) for line in info.read_text().splitlines() if ": " in line) \
+        if info.is_file() else {}
+    name = said.get("model name", platform.machine())
+    if "cpu family" in said:  # in virtual machines several generations have one name
+        name += f" (family {said['cpu family']}, model {said['model']})"
     return {
         "commit": commit or "unknown",
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "processor": f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores",
+        "processor": f"{name}, {os.cpu_count()} cores",
         "versions": f"allmlp_native {allmlp_native.__version__}, numpy {np.__version__}, "
                     f"python {platform.python_version()}",
         "command": " ".join(["python", "native/bench.py", *sys.argv[1:]]),
