@@ -9,8 +9,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("program,page,rows", [("engine_peers", "speed", "engine_peers"), ("exports", "export", "exports"),
-                                               ("engine_peers", "speed_zen5", "engine_peers_zen5")])
+@pytest.mark.parametrize("program,page,rows", [
+    ("engine_peers", "speed", "engine_peers"),
+    ("engine_peers", "speed_zen5", "engine_peers_zen5"),
+    ("exports", "export", "exports"),
+])
 def test_the_tables_of_the_docs_are_those_of_the_rows(program: str, page: str, rows: str):
     command = [sys.executable, ROOT / "benchmarks" / f"{program}.py", "--table"]
     if rows != program:
