@@ -90,7 +90,7 @@ def machine() -> dict[str, str]:
         if info.is_file() else {}
     name = said.get("model name", platform.machine())
     if "cpu family" in said:  # in virtual machines several generations have one name
-        name += f" (family {said['cpu family']}, model {said['model']})"
+        name += f" (family {said['cpu family']}, model {said.get('model')})"
     return {
         "commit": commit or "unknown",
         "date": f"{datetime.now(UTC):%Y-%m-%d}",

@@ -205,7 +205,7 @@ def _processor() -> str:
         lines = []
     said = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     name = said.get("model name") or platform.processor() or platform.machine()
-    return f"{name} (family {said['cpu family']}, model {said['model']})" if "cpu family" in said else name
+    return f"{name} (family {said['cpu family']}, model {said.get('model')})" if "cpu family" in said else name
 
 
 def _commit() -> str | None:
