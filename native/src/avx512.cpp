@@ -53,19 +53,36 @@ INLINE Operand load_panel(const char* p) { return _mm512_loadu_si512(p); }
 INLINE Operand broadcast(const char* p) { return _mm512_castps_si512(_mm512_set1_ps(*reinterpret_cast<const float*>(p))); }
 #endif
 
-#if PRECISION != 0
-// GELU as max(x, 0) and an even function in 16 pieces of |x|. Two products in place of ten, which would delay those of the
-// sums; and what only the adders' pipes can do is spared: look-ups of 16 numbers, unlike those of 32, and whole numbers'
-// maximum run beside both. 1.5 * 2^21 has quarters as its last bit, so that what is added to it is rounded to one, whose
-// number the lowest bits are.
+// GELU as max(x, 0) and an even function in 16 pieces of |x|, see tools/fit_gelu.py: few products, in place of those of a long
+// polynomial, which would delay the sums'. 1.5 * 2^23 has ones as its last bit and 1.5 * 2^21 quarters, so that what is
+// added to it is rounded to one, whose number the lowest bits are.
 #define GELU_BY_PIECES
-INLINE F piece_of(const float* table, __m512i index) { return _mm512_permutexvar_ps(index, _mm512_loadu_ps(table)); }
-INLINE F gelu_by_pieces(F x, const float (*table)[16]) {
-  constexpr float shift = 3 << 20;
-  const F u = _mm512_range_ps(x, set1(3.75f), 10);  // the smaller of |x| and that: further out nothing changes
-  const __m512i index = _mm512_castps_si512(u + set1(shift));
+INLINE F piece_of(const float* table, F index) {
+  return _mm512_permutexvar_ps(_mm512_castps_si512(index), _mm512_loadu_ps(table));
+}
+template <int degree>
+INLINE F polynomial(const float (*table)[16], F index, F x) {
+  F sum = piece_of(table[degree], index);
+#pragma GCC unroll 8
+  for (int i = degree - 1; i >= 0; --i) sum = fma(sum, x, piece_of(table[i], index));
+  return sum;
+}
+INLINE F smaller_magnitude(F x, float most) { return _mm512_range_ps(x, set1(most), 10); }  // of |x| and that
+
+#if PRECISION == 0
+INLINE F gelu_by_pieces(F x, int form) {
+  const F per_unit = set1(gelu_float_per_unit), shift = set1(float(3 << 22));
+  const F u = smaller_magnitude(x, 15 / gelu_float_per_unit), index = fma(u, per_unit, shift);
+  const F distance = fma(u, per_unit, shift - index);
+  return vmax(set1(0.f), x) + polynomial<gelu_float_pieces_degree>(gelu_float_pieces[form], index, distance);
+}
+#else
+// What only the adders' pipes can do is spared: look-ups of 16 numbers, unlike those of 32, and whole numbers' maximum
+// run beside both.
+INLINE F gelu_by_pieces(F x, int form) {
+  const F u = smaller_magnitude(x, 3.75f);  // further out nothing changes
   const F above = F(_mm512_max_epi32(_mm512_castps_si512(x), _mm512_setzero_si512()));  // max(x, 0)
-  return above + fma(fma(piece_of(table[2], index), u, piece_of(table[1], index)), u, piece_of(table[0], index));
+  return above + polynomial<2>(gelu_pieces[form], u + set1(float(3 << 20)), u);
 }
 #endif
 

@@ -19,6 +19,7 @@ int8 = pytest.mark.parametrize("kernel", [row for row in ROWS if row["precision"
 
 EPSILON = {"fp32": 2**-24, "bf16": 2**-24, "int8": 0}  # of one addition of the sums: bf16 is summed in float32
 GELU_ERROR = {"fp32": 2e-6, "bf16": 4e-4}  # see tools/fit_gelu.py
+GELU_ERROR_OF_PIECES = 5e-7  # in fp32, where 16 floats are looked up: most is the rounding of the result
 BF16_STEP = 2**-7  # largest relative distance of a number to the next
 
 
@@ -124,7 +125,9 @@ def test_gelu_is_exact_enough_everywhere(kernel: dict[str, Any], output: str, fo
     got = run(kernel, x[:, None].copy(), np.ones((1, 3), np.float32), output=output, gelu=form)
     exact = gelu(x.astype(np.float64), form)[:, None]
     # Beyond the cut the error is that of the last step, 1/2 - 1/2 or 1/2 + 1/2, times x.
-    tolerance = GELU_ERROR[kernel["precision"]] * np.maximum(1, np.abs(x[:, None]) / 4)
+    by_pieces = kernel["precision"] == "fp32" and kernel["level"] == "avx512"
+    error = GELU_ERROR_OF_PIECES if by_pieces else GELU_ERROR[kernel["precision"]]
+    tolerance = error * np.maximum(1, np.abs(x[:, None]) / 4)
     if kernel["precision"] == "bf16" and output != "gelu":
         tolerance = tolerance + np.abs(exact) * BF16_STEP / 2
     assert (np.abs(got - exact) <= tolerance).all()
