@@ -77,7 +77,7 @@ WRONG = {
     "no epochs": (["train", "digits", "--epochs", "0"], "epochs"),
     "unknown device": (["train", "digits", "--device", "tpu"], "device 'tpu' is not available here"),
     "no run to resume": (["train", "--resume", "/nowhere"], "not a run folder"),
-    "settings with resume": (["train", "--resume", "/nowhere", "--lr", "1"], "cannot be given with it"),
+    "settings with resume": (["train", "--resume", "/nowhere", "--lr", "1"], "'--lr' cannot be given with it"),
     "another split with resume": (["train", "--resume", "/nowhere", "--val-fraction", "0.3"], "'--val-fraction'"),
     "another part with resume": (["train", "--resume", "/nowhere", "--split-seed", "0"], "'--split-seed' cannot be"),
     "bad images with resume": (["train", "--resume", "/nowhere", "--skip-bad"], "'--skip-bad' cannot be given with it"),

@@ -243,6 +243,7 @@ def test_the_list_says_what_the_experiments_say(capsys):
 @pytest.mark.parametrize("arguments, message", [
     (["permutations"], "unknown experiment 'permutations'; did you mean permutation"),
     ([], "give the name of an experiment"),
+    (["permutation", "--list"], "--list shows all experiments; leave out 'permutation'"),
     (["permutation", "--scale", "desk"], "invalid choice: 'desk'"),
     (["permutation", "--scale", "paper"], "--scale paper needs --data"),
     (["permutation", "--data-dir", "sets"], "--data-dir says how DATA is opened; give --data too"),

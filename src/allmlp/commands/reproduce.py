@@ -15,6 +15,8 @@ from allmlp.reproduce.experiment import Experiment, Job
 
 def run(options: argparse.Namespace) -> int:
     if options.list:
+        if options.experiment is not None:
+            raise BadSetting(f"--list shows all experiments; leave out {options.experiment!r}, or --list to run it")
         return show_list(options.json)
     if options.experiment is None:
         raise BadSetting("give the name of an experiment; `allmlp reproduce --list` shows them")

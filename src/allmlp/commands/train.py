@@ -130,7 +130,7 @@ def new_run(options: argparse.Namespace) -> Plan:
 def resumed_run(options: argparse.Namespace) -> Plan:
     """The run in a folder, exactly; its data from a new place where DATA says so. Raises `BadSetting` where the options
     would change it, and `BadData` for other data than it began with."""
-    given = [name for name in EXPERIMENT if getattr(options, name) is not None]
+    given = ["--" + name.replace("_", "-") for name in EXPERIMENT if getattr(options, name) is not None]
     given += options.settings + given_flags(options) + ["--overwrite"] * options.overwrite
     moved = options.data is not None
     if moved and "--data-dir" in given and kind_of(options.data)[0] in ("name", "vtab"):  # what it says is where

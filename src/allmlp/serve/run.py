@@ -34,12 +34,14 @@ def listen(host: str, port: int) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
         listening.listen(2048)
-    except (OSError, UnicodeError) as error:  # the latter for what is no name
+    except (socket.gaierror, UnicodeError):
+        raise BadSetting(f"--host {host}: no address or known name; give an address of this machine, such as 127.0.0.1 "
+                         "(this machine alone) or 0.0.0.0 (its networks)") from None
+    except OSError as error:
         if listening is not None:
             listening.close()
-        why = getattr(error, "strerror", None) or error
-        raise BadSetting(f"--host {host} --port {port}: cannot listen there ({why}); take another port, or 0 for any "
-                         "free one") from None
+        raise BadSetting(f"--host {host} --port {port}: cannot listen there ({error.strerror or error}); take another "
+                         "port, or 0 for any free one") from None
     return listening
 
 
