@@ -10,10 +10,11 @@ precision, so that none runs in a process where others ran before (of L/16 batch
 
 A name is built with fresh weights (needs allmlp) and exported; a file is taken as it is. The share is 2 x multiply-adds
 per second over the measured peak of the multiply instruction, which is measured again right before and right after each
-run, so that a change of clock or a busy neighbour counts for both. A run is one call, or as many as take 50 ms: the peak
-is the best of ten times 2 ms, and a single call of 4 ms would meet the clock at its highest less often. Each line is the
-best of many short rounds: other programs only ever make a round slower. On a machine that is never free, --cpu-time counts the time that the process had
-a processor, over its threads; it flatters where threads sleep, and is exact for one thread.
+run, so that a change of clock or a busy neighbour counts for both. A run is one call, or as many as take 50 ms: the
+peak is the best of ten times 2 ms, and a single call of 4 ms would meet the clock at its highest less often. Each line
+is the best of many short rounds: other programs only ever make a round slower. On a machine that is never free,
+--cpu-time counts the time that the process had a processor, over its threads; it flatters where threads sleep, and is
+exact for one thread.
 """
 
 import argparse

@@ -84,7 +84,7 @@ WRONG = {
     "another place with resume": (["train", "--resume", "/nowhere", "--data-dir", "x"], "'--data-dir' cannot be given"),
     "a download with resume": (["train", "--resume", "/nowhere", "--download"], "'--download' cannot be given with it"),
     "replacing with resume": (["train", "--resume", "/nowhere", "--overwrite"], "'--overwrite' cannot be given"),
-    "a task with resume": (["train", "--resume", "/nowhere", "--task", "segmentation"], "'task' cannot be given"),
+    "a task with resume": (["train", "--resume", "/nowhere", "--task", "segmentation"], "'--task' cannot be given"),
     "weights that are not there": (["train", "digits", "--init", "/nowhere.safetensors"], "no such file"),
     "a moment that never fades": (["train", "digits", "--set", "optimizer.betas=[1,1]"], "less than 1"),
     "epochs without end": (["train", "digits", "--set", "schedule.epochs=1e308"], "less than or equal"),
