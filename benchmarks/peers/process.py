@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from allmlp.backends.process import busy_seconds
+from allmlp.backends.others import busy_seconds
 
 HERE = Path(__file__).parent
 PROGRAM = HERE / "contenders.py"

@@ -4,6 +4,7 @@ Columns have timm's names where timm has them (its `benchmark.py`): `infer_sampl
 `infer_step_time` milliseconds per batch, both of the median round; `infer_gmacs`; `top1` in percent. `peak_percent`:
 two operations per multiply-add, over what the multiply instruction of the precision could do at most, measured here;
 of a file for the engine, whose layers may differ, over what those of its precisions could do, each for its part.
+`others_percent`: of the processors, what other programs had while models of that batch size were measured.
 """
 
 import contextlib
@@ -17,13 +18,14 @@ import numpy as np
 
 from allmlp.backends import manifest as manifests
 from allmlp.backends import native
+from allmlp.backends.others import Others
 from allmlp.backends.process import PredictorProcess
 from allmlp.errors import AllMLPError, MissingPackage
 
 COLUMNS: tuple[str, ...] = (
     "model", "infer_samples_per_sec", "infer_step_time", "infer_batch_size", "infer_img_size", "infer_gmacs", "backend",
     "precision", "threads", "p50_ms", "p95_ms", "p99_ms", "rounds", "peak_percent", "load_seconds", "peak_memory_mb",
-    "file_mb", "without_torch", "top1", "top1_images",
+    "file_mb", "without_torch", "top1", "top1_images", "others_percent",
 )  # fmt: skip
 LEAST_ROUNDS = 3
 
@@ -81,7 +83,7 @@ def run(contest: Contest, images: Callable[[tuple[int, int], int], np.ndarray],
         for batch in contest.batch_sizes:
             before = {each: peak(*each) for each in wanted}
             rounds: dict[tuple[Entry, int], list[float]] = {key: [] for key in runners}
-            started = time.perf_counter()
+            started, clock = time.perf_counter(), Others(runners.values())
             for number in range(contest.rounds + 1):
                 for key, process in [*runners.items()]:
                     try:
@@ -91,17 +93,19 @@ def run(contest: Contest, images: Callable[[tuple[int, int], int], np.ndarray],
                         leave_out(key[0], error)
                 if number >= LEAST_ROUNDS and time.perf_counter() - started > contest.seconds:
                     break
+            others = clock.percent()
             peaks = {each: max(known, peak(*each) or known) if known else None for each, known in before.items()}
             for model, threads in runners:
                 seconds = rounds[model, threads]
                 parts = [(share, peaks[precision, threads]) for precision, share in shares[model].items()]
                 yield row(model, threads, batch, runners[model, threads].about, seconds[1:],  # the first warms up
-                          attainable(parts))
+                          attainable(parts), others)
 
 
 def row(model: Entry, threads: int, batch: int, about: Mapping[str, Any], seconds: Sequence[float],
-        most: float | None = None) -> dict[str, Any]:
-    """`seconds`: of the rounds. `most`: operations per second that the processor could do, where known."""
+        most: float | None = None, others: float | None = None) -> dict[str, Any]:
+    """`seconds`: of the rounds. `most`: operations per second that the processor could do, `others`: percent of the
+    processors that other programs had; where known."""
     milliseconds = 1000 * np.array(seconds)
     p50, p95, p99 = (float(value) for value in np.percentile(milliseconds, (50, 95, 99)))
     backend, precision = kind(model.path, about)
@@ -115,7 +119,7 @@ def row(model: Entry, threads: int, batch: int, about: Mapping[str, Any], second
         "peak_percent": 100 * 2 * macs * batch / (p50 / 1000) / most if macs and most else None,
         "load_seconds": about["load_seconds"], "peak_memory_mb": None if memory is None else memory / 1e6,
         "file_mb": size(model.path), "without_torch": not about["torch"], "top1": model.top1,
-        "top1_images": model.top1_images,
+        "top1_images": model.top1_images, "others_percent": others,
     }  # fmt: skip
 
 

@@ -9,7 +9,6 @@ import itertools
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 import allmlp
 from allmlp.commands.arguments import (
@@ -22,15 +21,9 @@ from allmlp.commands.arguments import (
     shots,
     thread_count,
 )
-from allmlp.commands.mistakes import in_one_line
+from allmlp.commands.mistakes import in_one_line, out_of_memory
+from allmlp.commands.parser import Parser
 from allmlp.errors import AllMLPError, TrainingStopped
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse, whose errors are one line that points to --help."""
-
-    def error(self, message: str) -> NoReturn:
-        raise AllMLPError(f"{message}; see `{self.prog} --help`")
 
 
 def parser() -> Parser:
@@ -386,6 +379,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except (AllMLPError, OSError) as error:
         if (line := in_one_line(error, options)) is None:
+            raise
+        print(f"allmlp: {line}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if (line := out_of_memory(error)) is None:
             raise
         print(f"allmlp: {line}", file=sys.stderr)
         return 2

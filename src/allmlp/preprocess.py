@@ -53,7 +53,7 @@ class Preprocess(Value):
     @classmethod
     def _positive(cls, size: tuple[int, int]) -> tuple[int, int]:
         if not 1 <= min(size) <= max(size) <= MOST_PIXELS:
-            raise ValueError(f"both sides must be at least 1 pixel, at most {MOST_PIXELS}")
+            raise ValueError(f"{size[0]}x{size[1]}: both sides must be at least 1 pixel, at most {MOST_PIXELS}")
         return size
 
     @pydantic.field_validator("std")

@@ -13,9 +13,10 @@ from allmlp.backends import manifest as manifests
 from allmlp.backends.auto import choose, export_auto
 from allmlp.backends.export import Exported, Wish, export, put, unverified
 from allmlp.backends.manifest import Manifest
+from allmlp.backends.others import others_percent
 from allmlp.backends.process import PredictorProcess
 from allmlp.backends.pytorch import PyTorchPredictor
-from allmlp.backends.verify import Evidence, _compare, others_percent
+from allmlp.backends.verify import Evidence, _compare
 from allmlp.commands.launch import launch
 from allmlp.errors import BadCheckpoint, BadData, BadSetting, CannotWrite, UnknownName
 from allmlp.models.blocks import MixerConfig

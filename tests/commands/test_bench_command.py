@@ -121,6 +121,7 @@ def test_a_name_is_measured_with_fresh_weights_and_without_accuracy(cli):
 
 @pytest.mark.parametrize(("arguments", "said"), [
     (["--backend", "onxn"], "unknown backend 'onxn'; did you mean onnx or openvino?"),
+    (["--backend", "foo"], "accepted: all, executorch, native, onnx, openvino, pt2, pytorch, timm"),
     (["--backend", "pytorch", "--precision", "int8"], "nothing to measure with --backend pytorch and --precision int8"),
     (["--data", "no-such-folder"], "no-such-folder"),
     (["--skip-bad"], "--skip-bad says how DATA is opened; give --data too"),
@@ -144,6 +145,15 @@ def test_an_export_is_measured_as_it_is_and_what_would_change_it_is_refused(cli,
 
 ROW = bench.row(bench.Entry("none", "a network"), 1, 1, {"image_size": (8, 8), "load_seconds": 0.5, "torch": False},
                 [0.001])  # fmt: skip
+
+
+@pytest.mark.parametrize("others,told", [(None, False), (5.9, False), (51.2, True)])
+def test_a_busy_machine_is_told_beside_the_figures(cli, monkeypatch, others: float | None, told: bool):
+    monkeypatch.setattr(bench, "run", lambda contest, images, failed: iter([ROW, ROW | {"others_percent": others}]))
+    code, out, err = cli("bench", "mixer_p2_8", "--quick", "--json")
+    assert code == 0
+    assert json.loads(out)[1]["others_percent"] == others
+    assert ("other processes had 51 % of the processors" in err) == told
 
 
 def test_rows_are_shown_even_where_the_file_for_them_cannot_be_written(cli, monkeypatch, tmp_path: Path):

@@ -56,6 +56,9 @@ def test_what_int8_costs_each_layer_is_printed_worst_first(cli, trained: Path, t
     (("--to", "onnx", "--precision", "bf16"), "onnx has fp32, int8"),
     (("--to", "onnx", "--precision", "int8", "--quantiser", "nncf"), "ours, ort"),
     (("--to", "onxx"), "invalid choice"),
+    (("--precison", "int8", "--to", "onnx"), "--precison int8 (did you mean --precision?); see `allmlp export --help`"),
+    (("--to", "native", "--image-size", "4000"), "patches of an image: 4,000,000; the engine takes at most 65,536"),
+    (("--to", "onnx", "--image-size", "20000"), "20000x20000: both sides must be at least 1 pixel, at most 16384"),
     (("--to", "onnx", "--runtime", "x"), "--runtime x: is of --to browser only"),
     (("--to", "onnx", "--calibration-images", "8"), "int8 alone is calibrated"),
     (("--to", "onnx", "--precision", "auto"), "give --max-drop"),
@@ -111,6 +114,49 @@ def test_int8_needs_images_of_the_networks_own(cli, trained: Path, tmp_path: Pat
     code, _, err = cli("export", lonely, "--to", "onnx", "--precision", "int8")
     assert code == 2
     assert "give --data" in err
+
+
+def test_what_memory_does_not_hold_is_one_line_and_exit_code_2(cli, trained: Path, monkeypatch, capsys):
+    def fails(error: Exception) -> None:
+        def too_large(*_given, **_named):
+            raise error
+
+        monkeypatch.setattr("allmlp.commands.export.evidence", too_large)
+
+    torchs = RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried "
+                          "to allocate 65536000000 bytes. Error code 12")
+    for error in (MemoryError(), torchs, MemoryError("Unable to allocate 65.5 GiB for an array")):
+        fails(error)
+        code, out, err = cli("export", trained, "--to", "onnx")
+        assert (code, out) == (2, "")
+        assert err.startswith("allmlp: not enough memory")
+        assert err.endswith("give smaller images, fewer at a time, or a smaller network\n")
+        asked = {"65536000000": "(asked for 65536000000 bytes at once)", "65.5": "(asked for 65.5 GiB at once)"}
+        assert all((number in str(error)) == (said in err) for number, said in asked.items())
+    fails(RuntimeError("a mistake of ours"))
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        cli("export", trained, "--to", "onnx")
+
+
+def test_fewer_images_than_asked_for_are_told(cli, trained: Path, tmp_path: Path):
+    code, out, err = cli("export", trained, "--to", "native", "--precision", "int8", "--calibration-images", 5000,
+                         "--max-drop", 90, "--images", 1, "--threads", 1, "--output", tmp_path / "int8", "--json")
+    assert "int8 has its ranges from all 1,437 training images, not from 5,000" in err
+    assert "--max-drop 90: each of the 1 images is 100 points, so that none may be lost" in err
+    assert json.loads(out)["calibration_images"] == 1437
+    assert code in (0, 1)  # by whether int8 was slower at that moment
+
+
+def test_a_run_whose_data_is_gone_says_what_it_was_verified_on_only_when_it_was(
+        cli, trained: Path, monkeypatch, tmp_path: Path):
+    monkeypatch.setattr("allmlp.commands.export.run_data", lambda run: None)
+    code, _, err = cli("export", trained, "--to", "native", "--precision", "int8", "--output", tmp_path / "a")
+    assert code == 2
+    assert "give --data" in err
+    assert "verified" not in err
+    code, _, err = cli("export", trained, "--to", "native", "--output", tmp_path / "b", "--threads", 1)
+    assert code == 0
+    assert f"{trained}: its run.json or its data cannot be opened; verified on digits, unless you give --data" in err
 
 
 def test_what_is_compared_on_was_not_calibrated_on():
@@ -176,7 +222,7 @@ def test_more_images_than_memory_holds_are_told_with_how_many_it_does(cli, train
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_stopped_export_leaves_nothing_behind(stopped, trained: Path, tmp_path: Path, number: signal.Signals):
     (tmp_path / "temporary").mkdir()
     code, _ = stopped(number, lambda: any(tmp_path.glob("made/.onnx.*.tmp/manifest.json")), "export", trained, "--to",

@@ -64,6 +64,16 @@ def test_memoryviews_give_memoryviews_and_arrays_arrays(file: Path):
     assert np.array_equal(together, expected[:2])
 
 
+@pytest.mark.parametrize("given,said", [
+    (images(1)[0], r"uint8 \(8, 12, 3\)"), (images(1)[0].data, r"a memoryview of 'B' \(8, 12, 3\)"),
+    (images(1).data, r"a memoryview of 'B' \(1, 8, 12, 3\)"), (memoryview(b""), r"a memoryview of 'B' \(0,\)"),
+    (5, r"int64 \(\)"), (bytearray(288), "bytearray of 288"), (bytes(288), "bytes of 288"),
+])  # fmt: skip
+def test_one_image_where_a_list_is_expected_says_so(file: Path, given: object, said: str):
+    with pytest.raises(ValueError, match=f"expected a list of images, got {said}; give \\[image\\]"):
+        allmlp_native.Model(file).predict(given)  # type: ignore[arg-type]
+
+
 def test_no_images_are_no_logits(file: Path):
     model = allmlp_native.Model(file)
     assert model(images(0).data).tolist() == model(images(0)).tolist() == []

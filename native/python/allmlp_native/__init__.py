@@ -135,6 +135,9 @@ class Model:
 
         A memoryview where all images are memoryviews, else an array.
         """
+        if isinstance(images, memoryview | bytes | bytearray) or getattr(images, "ndim", 4) == 3 or not hasattr(
+                images, "__iter__"):
+            raise ValueError(f"expected a list of images, got {_kind(images)}; give [image]")
         fitted = [self.fit(image) for image in images]
         shape = (len(fitted), *self.image_size, 3)
         if fitted and all(isinstance(image, memoryview) for image in fitted):
@@ -258,6 +261,8 @@ def _room(like: Pixels, shape: tuple[int, ...], code: Literal["B", "f"]) -> Pixe
 
 
 def _kind(given: Any) -> str:
+    if isinstance(given, bytes | bytearray):
+        return f"{type(given).__name__} of {len(given)}"
     if isinstance(given, memoryview):
         return f"a memoryview of {given.format!r} {given.shape}"
     import numpy as np

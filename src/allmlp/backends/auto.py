@@ -77,7 +77,7 @@ def export_auto(model: Model, folder: str | os.PathLike, wish: Wish, evidence: E
                             for precision, (made, ratio) in done.items()})
         made, _ = done[best]
         said.append(f"{best} is chosen: " + (why if len(done) > 1 else "the only one that passes" if len(said) > 1
-                                             else "the only one there is"))
+                                             else "the only one there is" + " below fp32" * (best != "fp32")))
         assert made.folder is not None
         manifest = finished(made.folder, made.manifest.with_(chosen=tuple(said)), finish)
         put(made.folder, target, overwrite)

@@ -172,6 +172,7 @@ def _write(model: Model, folder: Path, backend: Backend, wish: Wish, quantiser: 
     packages = ("torch", "numpy", *backend.packages)
     manifest = Manifest(
         backend=wish.backend, precision=wish.precision, quantiser=quantiser, float_layers=floats,
+        calibration_images=None if quantiser is None or calibration is None else len(calibration),
         calibration=choices and choices.calibration, migrate=choices and choices.migrate,
         activations=choices and choices.activations,
         preprocess=model.preprocess, num_classes=model.num_classes, classes=model.classes, output=model.output,

@@ -88,18 +88,20 @@ class Division(Value):
 
 
 class Manifest(Value):
-    """`backend`: a name of `backends.BACKENDS`. `quantiser`: who chose the scales of int8; `calibration`, `migrate`,
-    `activations`: how, where that is our own. `sensitivity`: what int8 costs each layer, where that was asked for or
-    too much. `float_layers`: layers that stayed in float, because that was asked for or int8 hurt them too much, and
-    in which. `chosen`: with precision `auto`, what was chosen and why, a line for each. `origin`: plain values, such as
-    the digest of the checkpoint. `division`: what the weights have not learnt from; None where the data had its own
-    splits, or nothing is known."""
+    """`backend`: a name of `backends.BACKENDS`. `quantiser`: who chose the scales of int8, by so many
+    `calibration_images`; `calibration`, `migrate`, `activations`: how, where that is our own. `sensitivity`: what int8
+    costs each layer, where that was asked for or too much. `float_layers`: layers that stayed in float, because that
+    was asked for or int8 hurt them too much, and in which. `chosen`: with precision `auto`, what was chosen and why, a
+    line for each. `origin`: plain values, such as the digest of the checkpoint. `division`: what the weights have not
+    learnt from; None where the data had its own splits, or nothing is known."""
 
     format: Literal[1] = 1
     backend: str
     precision: Precision
     quantiser: str | None = None
     calibration: Calibration | None = None
+    calibration_images: int | None = pydantic.Field(default=None, ge=1, strict=True,
+                                                    exclude_if=lambda value: value is None)
     migrate: float | None = pydantic.Field(default=None, ge=0, le=1, strict=True)
     activations: Literal["static", "dynamic"] | None = None
     sensitivity: tuple[LayerCost, ...] = ()
@@ -141,6 +143,9 @@ class Manifest(Value):
         if (self.quantiser is not None) != (self.precision == "int8"):
             raise ValueError(f"quantiser {printable(repr(self.quantiser), 60)} with precision {self.precision!r}; int8 "
                              "names who chose its scales, and no other precision does")
+        if self.calibration_images and self.quantiser is None:
+            raise ValueError(f"calibration_images {self.calibration_images} with precision {self.precision!r}; int8 "
+                             "alone is calibrated")
         given = {"calibration": self.calibration, "migrate": self.migrate, "activations": self.activations,
                  "sensitivity": self.sensitivity or None, "float_layers": self.float_layers or None}
         for name, value in given.items():

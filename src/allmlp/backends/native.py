@@ -76,6 +76,14 @@ def export(
         write(path, int8.parts, precision, about, blocks, int8.stem, float_layers)
 
 
+def check_network(model: "Model") -> None:
+    """Raises `BadSetting` for a network that the engine cannot run in any precision, before any work."""
+    from allmlp.backends.native_file import check_limits
+    from allmlp.quantize.parts import take_apart
+
+    check_limits(take_apart(model), "fp32")
+
+
 def check_choices(choices: "Choices") -> None:
     """Raises `BadSetting` for int8 that the engine does not have."""
     if choices.activations == "dynamic":

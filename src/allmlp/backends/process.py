@@ -144,15 +144,6 @@ def serve(arguments: Sequence[str], questions: IO[str], answers: IO[str]) -> Non
         answer(error=str(error))
 
 
-def busy_seconds() -> float | None:
-    """Processor seconds that all processes of the machine took so far, and those that its host kept from it; None where
-    the system does not say."""
-    with contextlib.suppress(OSError):
-        user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
-        return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
-    return None
-
-
 def _peak_memory() -> int | None:
     """The most memory this process has had, where Linux says (others count the process that started this one too)."""
     try:

@@ -2,7 +2,6 @@
 
 import contextlib
 import operator
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -12,14 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from allmlp.backends.manifest import Verification
-from allmlp.backends.process import PredictorProcess, busy_seconds
+from allmlp.backends.others import Others, remark_on_others
+from allmlp.backends.process import PredictorProcess
 from allmlp.errors import BadData
 
 MOST_CLEAR_MISTAKES = 5.0  # percent of images where the export names a class that PyTorch clearly does not prefer
 LEAST_ROUNDS, MOST_ROUNDS, SECONDS = 5, 30, 3.0
-LEAST_ELAPSED = 1.0
 AT_ONCE = 1024  # images that the process is given at a time: they pass by a file, and lie in its memory
-MOST_OTHERS = 6.0  # percent of the processors, as in benchmarks/engine_peers.py: beyond it latencies have a remark
 
 
 @dataclass(frozen=True)
@@ -60,28 +58,24 @@ def verify(folder: Path, evidence: Evidence, limit: float, *, threads: int | Non
             processes.append(stack.enter_context(PredictorProcess(fp32, threads)))
             processes[1].logits(evidence.images[:1])
             callers["fp32"] = processes[1].seconds
-        before, own, started = busy_seconds(), _own_seconds(processes), time.perf_counter()
+        clock = Others(processes)
         latencies = _in_turn(callers)
-        others = None
-        if before is not None and (after := busy_seconds()) is not None:
-            others = others_percent(after - before, _own_seconds(processes) - own, time.perf_counter() - started)
+        others = clock.percent()
     found, mistakes = _compare(logits, evidence, limit)
     times = {name: 1000 * statistics.median(seconds) for name, seconds in latencies.items()}
     failures = []
     if not np.isfinite(logits).all():
         failures.append("its logits are not finite")
     elif not found["rms_error"] <= limit:
-        failures.append(f"its logits differ by {found['rms_error']:.2g} of their deviation, more than {limit:g}")
+        failures.append(f"its logits differ by {100 * found['rms_error']:.2g} % of their deviation, more than "
+                        f"{100 * limit:g} %")
     if mistakes > MOST_CLEAR_MISTAKES:
         failures.append(f"on {mistakes:.1f} % of the images it names another class than PyTorch where that was clear, "
                         f"more than {MOST_CLEAR_MISTAKES:g} %")
     if max_drop is not None and found["accuracy_drop"] > max_drop:
         failures.append(f"it loses {found['accuracy_drop']:.2f} points of accuracy, more than the {max_drop:g} asked "
                         "for")
-    remarks = [process.about["remark"]]
-    if others is not None and others > MOST_OTHERS:
-        remarks.append(f"other processes had {others:.0f} % of the processors while latencies were measured; measure "
-                       "them again on a machine that is idle")
+    remarks = [process.about["remark"], remark_on_others(others)]
     if fp32 is not None:
         ratio = statistics.median(map(operator.truediv, latencies["export"], latencies["fp32"]))
         if ratio > 1:
@@ -95,19 +89,6 @@ def verify(folder: Path, evidence: Evidence, limit: float, *, threads: int | Non
         remark="; ".join(remark for remark in remarks if remark) or None,
         failures=tuple(failures),
     )  # fmt: skip
-
-
-def others_percent(busy: float, own: float, elapsed: float, processors: int | None = None) -> float | None:
-    """Of the processors of this machine (or so many), what others had in `elapsed` seconds: `busy` processor seconds
-    went by, `own` of them with those who are measured. None for so short a time that the system's clock, which counts
-    hundredths, would decide."""
-    if elapsed < LEAST_ELAPSED:
-        return None
-    return min(100.0, 100 * max(0.0, busy - own) / elapsed / (processors or os.cpu_count() or 1))
-
-
-def _own_seconds(processes: list[PredictorProcess]) -> float:
-    return time.process_time() + sum(process.cpu_seconds for process in processes)
 
 
 def _seconds(evidence: Evidence) -> float:

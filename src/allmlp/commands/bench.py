@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from allmlp import bench
-from allmlp.backends import BACKENDS, find_backend, load_predictor, native
+from allmlp.backends import BACKENDS, load_predictor, native
 from allmlp.backends import manifest as manifests
+from allmlp.backends.others import remark_on_others
 from allmlp.backends.packages import version
 from allmlp.commands.bench_source import opened_data, opened_network, size_of_export, size_of_logits
 from allmlp.commands.memory import check_batch
@@ -29,7 +30,16 @@ from allmlp.commands.sigterm import cleanly_ended
 from allmlp.commands.source import as_learnt, refuse_idle, refuse_masks, run_data, run_folder_of
 from allmlp.data import open_data
 from allmlp.data.dataset import Data
-from allmlp.errors import AllMLPError, BadCheckpoint, BadSetting, CannotWrite, MissingPackage, named, printable
+from allmlp.errors import (
+    AllMLPError,
+    BadCheckpoint,
+    BadSetting,
+    CannotWrite,
+    MissingPackage,
+    named,
+    printable,
+    unknown_name,
+)
 from allmlp.files import write_text_atomically
 from allmlp.preprocess import Preprocess, fit
 
@@ -97,6 +107,8 @@ def write(rows: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> Non
     if version("allmlp-native") is None:
         print("the engine, which measures the processor's peak, is not installed (make native): no share of the peak",
               file=sys.stderr)
+    if remark := remark_on_others(max((row["others_percent"] or 0.0 for row in rows), default=None)):
+        print(remark, file=sys.stderr)
     if options.json:
         print(json.dumps(rows))
     elif options.csv != STDOUT:
@@ -146,8 +158,8 @@ def wanted_backends(asked: Sequence[str] | None) -> dict[str, bool]:
     if asked is None:
         return {PYTORCH: True}
     for name in asked:
-        if name not in (PYTORCH, "all"):
-            find_backend(name)
+        if name not in (PYTORCH, "all", *BACKENDS):
+            raise unknown_name("backend", name, ("all", PYTORCH, *BACKENDS))
     named = [name for name in asked if name != "all"]
     names: list[str] = [*named, *((PYTORCH, *BACKENDS) if "all" in asked else ())]
     return {name: name in named for name in names}
@@ -230,7 +242,7 @@ def made(model: "Model", name: str, path: Path, backend: str, precision: str, da
         path.mkdir(parents=True)
         checkpoint.save(model, path / "network.safetensors")
         return str(path / "network.safetensors")
-    if precision not in find_backend(backend).limits:
+    if precision not in BACKENDS[backend].limits:
         raise NotOffered(f"it has {', '.join(BACKENDS[backend].limits)}")
     print(f"{name}: {backend} {precision}", file=sys.stderr, flush=True)
     calibrated = calibration(model, name, data) if precision == "int8" else None

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from allmlp import checkpoint
-from allmlp.backends import find_backend
+from allmlp.backends import find_backend, native
 from allmlp.backends.auto import export_auto
 from allmlp.backends.export import Exported, Wish, check_place, export
 from allmlp.backends.graph import check_exportable
@@ -36,6 +36,7 @@ from allmlp.evaluate.dataset import check_number
 from allmlp.evaluate.names import align_labels
 from allmlp.models.model import Model
 from allmlp.preprocess import Preprocess, fit
+from allmlp.quantize.calibrate import images_at_once
 from allmlp.quantize.choices import BEST, Choices
 
 IMAGES = 64  # to compare on, where no accuracy is asked for
@@ -73,15 +74,23 @@ def run(options: argparse.Namespace) -> int:
     check_place(Path(output), options.overwrite)
     model = checkpoint.load_at(options.model, options.image_size)
     check_exportable(model, options.to, options.precision)  # before any image is read
+    if backend == "native":
+        native.check_network(model)
     data, own = find_data(options)
     if not own and (int8 or options.max_drop is not None):
         raise BadSetting("int8 finds its ranges on images that the network was trained on, and a drop of accuracy is "
                          "measured on others like them; give --data")
+    if not own and (run := run_folder_of(options.model)):
+        print(f"{run}: its run.json or its data cannot be opened; verified on digits, unless you give --data",
+              file=sys.stderr)
     if options.max_drop is not None:
         check_one_label(data)
     calibration = None
     if int8:
         calibration = pictures(data.splits["train"], model.preprocess, calibrated)
+        if len(calibration) < (options.calibration_images or 0):
+            print(f"int8 has its ranges from all {len(calibration):,} training images, not from "
+                  f"{options.calibration_images:,}", file=sys.stderr)
     count = options.images or (None if options.max_drop is not None else IMAGES)
     seen = evidence(model, data, own, count, calibrated if int8 else 0, needs_labels=options.max_drop is not None)
     origin = origin_of(options.model)
@@ -104,6 +113,9 @@ def run(options: argparse.Namespace) -> int:
         print("\n".join(lines(done)))
     found = done.manifest.verification
     assert found is not None
+    if options.max_drop and found.images * options.max_drop < 100:
+        print(f"--max-drop {options.max_drop:g}: each of the {found.images:,} images is {100 / found.images:.3g} "
+              "points, so that none may be lost; compare on more", file=sys.stderr)
     if found.remark:
         print(found.remark, file=sys.stderr)
     for failure in found.failures:
@@ -118,8 +130,6 @@ def find_data(options: argparse.Namespace) -> tuple[Data, bool]:
         return as_learnt(options.model, open_source(options, source_of(options)), options), True
     if data := run_data(options.model):
         return data, True
-    if run_folder_of(options.model):
-        print("its run.json or its data cannot be opened; verified on digits", file=sys.stderr)
     return open_data("digits"), False
 
 
@@ -149,7 +159,7 @@ def evidence(model: Model, data: Data, own: bool, count: int | None, calibration
     images = np.empty((len(chosen), *model.preprocess.image_size, 3), np.uint8)
     for number, index in enumerate(chosen):
         images[number] = fit(dataset.image(int(index)), model.preprocess)
-    predictor = PyTorchPredictor(model, max_batch=IMAGES)
+    predictor = PyTorchPredictor(model, max_batch=images_at_once(model.config, IMAGES))
     labels = None
     if own and data.task == "classification":
         try:
@@ -208,7 +218,7 @@ def lines(done: Exported) -> list[str]:
         text.append("layer                 error of logits   same class     (that layer alone in int8)")
         text += [f"{cost.layer:<20} {100 * cost.rms_error:>14.3f} % {cost.top1_agreement_percent:>10.2f} %"
                  for cost in sorted(manifest.sensitivity, key=lambda cost: -cost.rms_error)]
-    text += [f"{count} layers in float: {'; '.join(failures)}" for count, failures in done.tried]
+    text += [f"{count} layer{'s' * (count != 1)} in float: {'; '.join(failures)}" for count, failures in done.tried]
     for precision in ("bf16", "fp32"):
         if left := [layer for layer, its in manifest.float_layers.items() if its == precision]:
             text.append(f"left in {precision}: {', '.join(left)}")
@@ -220,7 +230,8 @@ def lines(done: Exported) -> list[str]:
 
 
 def compared(found: Verification) -> str:
-    text = (f"on {found.images:,} images ({found.source}) logits differ by {found.max_difference:.2g} at most, "
+    text = (f"on {found.images:,} image{'s' * (found.images != 1)} ({found.source}) "
+            f"logits differ by {found.max_difference:.2g} at most, "
             f"{100 * found.rms_error:.2g} % of their deviation (limit {100 * found.limit:g} %); "
             f"same class on {found.top1_agreement_percent:.2f} %")
     if found.accuracy_drop is not None:

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import re
 
 from allmlp.errors import AllMLPError, BadImage, printable
 
@@ -16,6 +17,16 @@ def in_one_line(error: AllMLPError | OSError, options: argparse.Namespace) -> st
         return f"{printable(error.filename)}: {error.strerror}; give a place that can be reached"
     hint = "; --skip-bad goes on without such files" if isinstance(error, BadImage) and skips(options) else ""
     return f"{error}{hint}"
+
+
+def out_of_memory(error: MemoryError | RuntimeError) -> str | None:
+    """One line where there was not enough memory, as Python, numpy and PyTorch say that; None for any other error."""
+    said = " ".join(str(error).split())
+    if not isinstance(error, MemoryError) and not any(sign in said for sign in ("alloc_cpu", "out of memory")):
+        return None
+    asked = re.search(r"allocate ([\d,.]+ ?(?:[KMGT]i?B|bytes))", said)
+    return (f"not enough memory{f' (asked for {asked[1]} at once)' if asked else ''}; give smaller images, fewer at a "
+            "time, or a smaller network")
 
 
 def skips(options: argparse.Namespace) -> bool:
