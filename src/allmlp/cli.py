@@ -363,7 +363,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = argparse.Namespace()
     try:
         refuse_empty(sys.argv[1:] if arguments is None else arguments)
-        options = parser().parse_args(arguments)
+        options = parser().parsed(arguments)
         from allmlp import commands
 
         if getattr(options, "devices", 1) > 1 and "RANK" not in os.environ:

@@ -3,7 +3,7 @@
 import argparse
 import difflib
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from allmlp.errors import AllMLPError
 
@@ -14,9 +14,9 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise AllMLPError(f"{message}; see `{self.prog} --help`")
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
-        """Raises `AllMLPError` for what is no argument of the command, with the nearest that is."""
-        found, unknown = self.parse_known_args(args, namespace)
+    def parsed(self, args: Sequence[str] | None) -> argparse.Namespace:
+        """As `parse_args`; raises `AllMLPError` for what is no argument of the command, with the nearest that is."""
+        found, unknown = self.parse_known_args(args)
         if unknown:
             command = self._command(found)
             near = difflib.get_close_matches(unknown[0].partition("=")[0], command._option_string_actions, 1)
