@@ -57,7 +57,7 @@ def test_what_int8_costs_each_layer_is_printed_worst_first(cli, trained: Path, t
     (("--to", "onnx", "--precision", "int8", "--quantiser", "nncf"), "ours, ort"),
     (("--to", "onxx"), "invalid choice"),
     (("--precison", "int8", "--to", "onnx"), "--precison int8 (did you mean --precision?); see `allmlp export --help`"),
-    (("--to", "native", "--image-size", "4000"), "patches of an image: 4,000,000; the engine takes at most 65,536"),
+    (("--to", "native", "--image-size", "600"), "patches of an image: 90,000; the engine takes at most 65,536"),
     (("--to", "onnx", "--image-size", "20000"), "20000x20000: both sides must be at least 1 pixel, at most 16384"),
     (("--to", "onnx", "--runtime", "x"), "--runtime x: is of --to browser only"),
     (("--to", "onnx", "--calibration-images", "8"), "int8 alone is calibrated"),

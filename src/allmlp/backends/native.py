@@ -5,6 +5,7 @@ The engine is the package `allmlp-native` (folder `native/`), optional; writing 
 
 import importlib
 import json
+import math
 import os
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -78,9 +79,10 @@ def export(
 
 def check_network(model: "Model") -> None:
     """Raises `BadSetting` for a network that the engine cannot run in any precision, before any work."""
-    from allmlp.backends.native_file import check_limits
+    from allmlp.backends.native_file import check_limits, check_tokens
     from allmlp.quantize.parts import take_apart
 
+    check_tokens(model.config.image_size, math.prod(model.config.grid))
     check_limits(take_apart(model), "fp32")
 
 

@@ -8,7 +8,7 @@ import math
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,20 +44,33 @@ def _precisions(parts: Parts, precision: Precision, float_layers: Mapping[str, P
 
 def check_limits(parts: Parts, precision: Precision, float_layers: Mapping[str, Precision] | None = None) -> None:
     """Raises `BadSetting` for a network of sizes that the engine does not take, by `native/src/reader.cpp`."""
-    for what, size, most in _sizes(parts, _precisions(parts, precision, float_layers)):
+    _refuse(_sizes(parts, _precisions(parts, precision, float_layers)))
+
+
+def check_tokens(image_size: tuple[int, int], tokens: int) -> None:
+    """The same of what is known before a network is taken apart, which takes twice its memory."""
+    _refuse(_image_sizes(image_size, tokens))
+
+
+def _refuse(sizes: Iterable[tuple[str, int, int]]) -> None:
+    for what, size, most in sizes:
         if size > most:
             raise NotForThisNetwork(f"{what}: {size:,}; the engine takes at most {most:,}; use "
                                     + ("another precision" if what.endswith("int8") else "--to onnx"))
 
 
+def _image_sizes(image_size: tuple[int, int], tokens: int) -> Iterator[tuple[str, int, int]]:
+    yield "sides of images", max(image_size), 1 << 14
+    yield "patches of an image", tokens, 1 << 16
+
+
 def _sizes(parts: Parts, precisions: Mapping[str, Precision]) -> Iterator[tuple[str, int, int]]:
     patch = 3 * math.prod(parts.patch_size)
     tokens = math.prod(parts.image_size) // math.prod(parts.patch_size)
-    yield "sides of images", max(parts.image_size), 1 << 14
+    yield from _image_sizes(parts.image_size, tokens)
     yield "width", parts.width, 1 << 16
     yield "blocks", len(parts.blocks), 1024
     yield "classes", len(parts.head.bias), 1 << 20
-    yield "patches of an image", tokens, 1 << 16
     yield "patches times width", tokens * parts.width, MOST_ACTIVATIONS
     yield "numbers of a patch", patch, 1 << 20
     if precisions[STEM] == "int8":
