@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 LEAST_ELAPSED = 1.0  # seconds
-MOST_OTHERS = 6.0  # percent of the processors, as in benchmarks/engine_peers.py: beyond it latencies have a remark
+MOST_OTHERS = 6.0  # percent of the processors: beyond it latencies have a remark
 
 
 class Measured(Protocol):
