@@ -22,6 +22,7 @@ results/accuracy_price.csv, in place of those of the same network, seed, weights
 import argparse
 import copy
 import datetime
+import re
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,8 @@ from allmlp.backends.packages import version
 from allmlp.backends.pytorch import PyTorchPredictor
 from allmlp.commands.export import pictures
 from allmlp.data import open_data
+from allmlp.data.dataset import ImageDataset
+from allmlp.data.scenes import scenes_of
 from allmlp.models.blocks import GMLPConfig, MixerConfig, ResMLPConfig
 from allmlp.models.config import ModelConfig
 from allmlp.models.layers import AffineConfig
@@ -58,6 +61,14 @@ OUTLIERS = 4  # channels of a block
 KEY = ("data", "network", "seed", "weights", "contender", "precision")
 COLUMNS = (*KEY, "rms_error", "largest_error", "top1_percent", "top1_difference", "top1_agreement_percent", "images",
            "failure", "seconds", "processor", "versions", "commit", "date", "command")  # fmt: skip
+
+
+def opened(data: str) -> tuple[str, ImageDataset, ImageDataset]:
+    """The data set whose networks are asked, its training images and the test images."""
+    many = re.fullmatch("(digit-scenes)-([1-9][0-9]*)", data)
+    splits = open_data(many[1] if many else data).splits
+    test = scenes_of(open_data("digits").splits["test"], int(many[2])) if many else splits["test"]
+    return many[1] if many else data, splits["train"], test
 
 
 def network(data: str, family: str, seed: int, runs: Path, epochs: int | None = None) -> Model:
@@ -172,14 +183,13 @@ def main() -> None:
     versions = " ".join(f"{name} {version(name)}" for name in ("torch", "onnxruntime", "openvino", "nncf", "torchao",
                                                                "executorch") if version(name))  # fmt: skip
     for data in options.data.split(","):
-        splits = open_data(data).splits
+        trained_on, train, test = opened(data)
         for seed in map(int, options.seeds.split(",")):
             for family in options.families.split(","):
-                model = network(data, family, seed, options.runs, options.epochs)
+                model = network(trained_on, family, seed, options.runs, options.epochs)
                 if options.train:
                     continue
-                calibration = pictures(splits["train"], model.preprocess, CALIBRATION)
-                test = splits["test"]
+                calibration = pictures(train, model.preprocess, CALIBRATION)
                 images, labels = pictures(test, model.preprocess, len(test)), np.array(test.labels)
                 for weights in options.weights.split(","):
                     version_ = planted(model, seed) if weights == "planted" else model
@@ -190,7 +200,7 @@ def main() -> None:
                         said = {"data": data, "network": family, "seed": seed, "weights": weights, "contender": name,
                                 "precision": precision, "processor": here["processor"], "versions": versions,
                                 "commit": here["commit"], "date": datetime.date.today().isoformat(),
-                                "command": "python benchmarks/accuracy_price.py"}  # fmt: skip
+                                "command": f"python benchmarks/accuracy_price.py --data {data}"}  # fmt: skip
                         started = time.perf_counter()
                         try:
                             with silent():

@@ -64,6 +64,8 @@ def _goals(rows: Sequence[Row]) -> Iterator[str]:
                f"{mean:+.3f} points on average"
                + (f"; not in {', '.join(missed)}" if missed else "") + ".")
     won, lost, peers = 0, [], [row for row in rows if row["contender"] != OURS and not row["failure"]]
+    if not peers:
+        return
     for case, row in ours["int8"].items():
         better = [f"{' '.join(case)}: {peer['contender']} has {float(peer['rms_error']) / float(row['rms_error']):.3f} "
                   "of our error" for peer in peers

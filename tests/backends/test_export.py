@@ -238,6 +238,14 @@ def test_only_an_export_is_replaced_and_only_when_asked(tmp_path: Path):
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
 
 
+def test_nothing_is_put_where_a_link_to_nothing_leads(tmp_path: Path):
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for overwrite in (False, True):
+        with pytest.raises(CannotWrite, match="link: a link to nothing; choose another --output"):
+            exported(network(), tmp_path / "link", Wish("onnx"), overwrite=overwrite)
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
+
+
 def test_processes_of_ours_run_no_module_of_the_folder_they_are_started_in(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
     for name in ("secrets.py", "argparse.py", "json.py"):

@@ -19,6 +19,7 @@ from allmlp.backends.native import MAGIC
 from allmlp.backends.process import PredictorProcess
 from allmlp.cli import parser
 from allmlp.commands.bench import Failures, entries_of, images
+from allmlp.commands.bench_figure import figure
 from allmlp.commands.bench_source import size_of_export, size_of_logits
 from allmlp.commands.memory import check_batch, free_memory
 from allmlp.commands.source import run_data
@@ -44,6 +45,14 @@ def test_rows_are_the_percentiles_of_the_rounds(tmp_path: Path):
     assert (row["infer_img_size"], row["backend"], row["peak_memory_mb"]) == ("8x12", "native", 3.0)
     assert row["file_mb"] == 1.0
     assert row["without_torch"]
+
+
+def test_the_picture_tells_sizes_of_one_network_apart(tmp_path: Path):
+    (tmp_path / "m").write_bytes(MAGIC + bytes(8))
+    entry, about = bench.Entry(str(tmp_path / "m"), "net"), {"load_seconds": 0.5, "torch": False, "precision": "fp32"}
+    rows = [bench.row(entry, 1, 1, about | {"image_size": size}, [0.001 * size[0]] * 3) for size in ((8, 8), (8, 12))]
+    labels = [[text.get_text() for text in figure(some).axes[0].get_yticklabels()] for some in (rows[:1], rows)]
+    assert labels == [["native fp32"], ["native fp32, 8 px", "native fp32, 8x12 px"]]
 
 
 def test_the_peak_of_a_network_of_several_precisions_is_that_of_each_layers_own():

@@ -14,7 +14,7 @@ from allmlp.backends import BACKENDS, native
 from allmlp.backends.export import Wish, unverified
 from allmlp.cli import parser
 from allmlp.commands.doctor import why_not
-from allmlp.commands.export import check_one_label, evidence, pictures
+from allmlp.commands.export import check_one_label, default_folder, evidence, pictures
 from allmlp.data.dataset import Data
 from allmlp.data.digits import ArrayImages
 from allmlp.errors import BadData, BadSetting
@@ -39,6 +39,11 @@ def test_an_exported_run_is_a_model_for_evaluate_and_predict(cli, trained: Path,
     code, out, _ = cli("predict", folder, digit_files / "test" / "3", "--json")
     assert code == 0
     assert {entry["class"] for entry in json.loads(out)["predictions"][0]["top"]} <= set("0123456789")
+
+
+@pytest.mark.parametrize("size,name", [((), "mixer_p2_8-onnx-fp32"), (("--image-size", "12x8"), "mixer_p2_8-12x8-onnx-fp32")])
+def test_the_folder_it_makes_by_itself_says_what_it_holds(size: tuple[str, ...], name: str):
+    assert default_folder(parser().parse_args(["export", "mixer_p2_8", "--to", "onnx", *size])) == f"exports/{name}"
 
 
 def test_what_int8_costs_each_layer_is_printed_worst_first(cli, trained: Path, tmp_path: Path):

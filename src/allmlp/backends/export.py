@@ -237,6 +237,8 @@ def check_place(target: Path, overwrite: bool) -> None:
     """Raises `CannotWrite` where an export cannot be put, or must not: over anything that no export wrote."""
     check_parent(os.path.realpath(target), target, "another --output")
     if not os.path.exists(target):
+        if target.is_symlink():
+            raise CannotWrite(f"{target}: a link to nothing; choose another --output, or remove it")
         return
     if not overwrite:
         raise CannotWrite(f"{target}: exists; choose another --output, or --overwrite to replace an export there")

@@ -25,7 +25,7 @@ def figure(rows: Sequence[Row]) -> "Figure":
     measured = [row for row in here[cells[0]].values() if row["top1"] is not None]
     drawn, *axes = figures.new(figures.TEXT_WIDTH_CM, 2.4 + 0.62 * len(order), columns=len(cells) + bool(measured),
                                sharey=True)
-    several = len({name for name, _, _ in order}) > 1
+    models, _, _, sizes = map(set, zip(*order, strict=True))
     for place, cell in zip(axes, cells, strict=False):
         speeds(place, [here[cell][name] for name in order])
         place.set_title(f"batch {cell[0]}, {cell[1]} thread{'s' if cell[1] > 1 else ''}")
@@ -33,17 +33,18 @@ def figure(rows: Sequence[Row]) -> "Figure":
         place.set_xlabel("images/s (share of the peak)" if known else "images/s")
     if measured:
         accuracies(axes[-1], [here[cells[0]][name] for name in order])
-    axes[0].set_yticks(range(len(order)), [label(*name, several) for name in order])
+    axes[0].set_yticks(range(len(order)), [label(*name, len(models) > 1, len(sizes) > 1) for name in order])
     axes[0].invert_yaxis()
     return drawn
 
 
-def who(row: Row) -> tuple[str, str, str]:
-    return row["model"], row["backend"], row["precision"]
+def who(row: Row) -> tuple[str, str, str, str]:
+    return row["model"], row["backend"], row["precision"], str(row["infer_img_size"])
 
 
-def label(model: str, backend: str, precision: str, several: bool) -> str:
-    return f"{backend} {precision}" + (f"\n{figures.ending(model, 24)}" if several else "")
+def label(model: str, backend: str, precision: str, size: str, several_models: bool, several_sizes: bool) -> str:
+    return (f"{backend} {precision}" + (f", {size} px" if several_sizes else "")
+            + (f"\n{figures.ending(model, 24)}" if several_models else ""))
 
 
 def speeds(place: "Axes", rows: Sequence[Row]) -> None:

@@ -185,8 +185,10 @@ def pictures(dataset: ImageDataset, preprocess: Preprocess, count: int) -> np.nd
 
 
 def default_folder(options: argparse.Namespace) -> str:
-    """exports/NAME-BACKEND-PRECISION, NAME that of the run, the file or the weights."""
-    return str(Path("exports", f"{name_of(options.model)}-{options.to}-{options.precision}"))
+    """exports/NAME-BACKEND-PRECISION, NAME that of the run, the file or the weights, and the image size if it is asked
+    for."""
+    size = "-{}x{}".format(*options.image_size) if options.image_size else ""
+    return str(Path("exports", f"{name_of(options.model)}{size}-{options.to}-{options.precision}"))
 
 
 def name_of(model: str) -> str:

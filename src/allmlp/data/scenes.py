@@ -64,18 +64,19 @@ class Scenes:
 def open_scenes() -> Data:
     """The splits "train" and "test"; the name `digit-scenes/17/3` is the third scene of scikit-learn's digit 17."""
     digits = open_digits()
-    return Data("digit-scenes", digits.classes, {name: _scenes(part) for name, part in digits.splits.items()})
+    return Data("digit-scenes", digits.classes, {name: scenes_of(part) for name, part in digits.splits.items()})
 
 
-def _scenes(digits: ImageDataset) -> Scenes:
-    images = np.empty((len(digits) * COPIES, SIZE_PX, SIZE_PX, 3), np.uint8)
+def scenes_of(digits: ImageDataset, copies: int = COPIES) -> Scenes:
+    """`copies` scenes of each of scikit-learn's digits, the first four of them those of `digit-scenes`."""
+    images = np.empty((len(digits) * copies, SIZE_PX, SIZE_PX, 3), np.uint8)
     opacity, names = np.empty(images.shape[:3], np.uint8), []
     for number in range(len(images)):
-        index, copy = divmod(number, COPIES)
+        index, copy = divmod(number, copies)
         which = digits.name(index).removeprefix("digits/")
         images[number], opacity[number] = scene(digits.image(index)[:, :, 0], int(which), copy)
         names.append(f"digit-scenes/{which}/{copy}")
-    return Scenes(images, opacity, np.repeat(digits.labels, COPIES), tuple(digits.classes), names)
+    return Scenes(images, opacity, np.repeat(digits.labels, copies), tuple(digits.classes), names)
 
 
 def scene(digit: np.ndarray, number: int, copy: int) -> tuple[np.ndarray, np.ndarray]:
