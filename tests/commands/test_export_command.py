@@ -41,7 +41,8 @@ def test_an_exported_run_is_a_model_for_evaluate_and_predict(cli, trained: Path,
     assert {entry["class"] for entry in json.loads(out)["predictions"][0]["top"]} <= set("0123456789")
 
 
-@pytest.mark.parametrize("size,name", [((), "mixer_p2_8-onnx-fp32"), (("--image-size", "12x8"), "mixer_p2_8-12x8-onnx-fp32")])
+@pytest.mark.parametrize("size,name", [((), "mixer_p2_8-onnx-fp32"),
+                                       (("--image-size", "12x8"), "mixer_p2_8-12x8-onnx-fp32")])
 def test_the_folder_it_makes_by_itself_says_what_it_holds(size: tuple[str, ...], name: str):
     assert default_folder(parser().parse_args(["export", "mixer_p2_8", "--to", "onnx", *size])) == f"exports/{name}"
 
