@@ -64,6 +64,10 @@ struct Gemm {
   int64_t x_stride = 0;  // floats
   void* out = nullptr;   // Output::rows, panels
   int64_t out_stride = 0;  // bytes from row to row, or from panel to panel
+  // A panel of floats that is needed next: fetched meanwhile. Half of it may lie in another processor's cache.
+  const float* next = nullptr;
+  int64_t next_stride = 0;  // floats
+  int next_rows = 0;
 };
 
 // Statistics of LayerNorm, one pair per token: y = (x - mean) * rstd. "identity" has mean 0 and rstd 1.

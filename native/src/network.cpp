@@ -291,6 +291,11 @@ Gemm panel_of(Gemm g, int panel, int columns) {
   return g;
 }
 
+// Rows [begin, end) of the panel of channels behind the one at `x`, while a product runs that has nothing to do with them.
+void fetch_behind(Gemm& g, const float* x, int64_t stride, int columns, int begin, int end) {
+  g.next = x + columns + begin * stride, g.next_stride = stride, g.next_rows = end - begin;
+}
+
 // A product over tokens for one panel of channels.
 Gemm token_product(const Linear& linear, const void* panel, int rows) {
   Gemm g{};
@@ -335,8 +340,10 @@ void Network::embed(const uint8_t* image, const Piece& p) const {
 void Network::mix_tokens(const Block& block, const Piece& p) const {
   const Kernels& kernels = *block.over_tokens->kernels;
   Norm norm = norm_of(block.norm1, p.image, p.image.x.floats(), x_stride_, width_, 0, tokens_);
-  for (int panel = begin_of(panels_, p.thread, p.threads); panel < begin_of(panels_, p.thread + 1, p.threads); ++panel) {
+  const int end = begin_of(panels_, p.thread + 1, p.threads);
+  for (int panel = begin_of(panels_, p.thread, p.threads); panel < end; ++panel) {
     const int64_t first = int64_t(panel) * columns_;
+    int fetched = 0;
     norm.x = p.image.x.floats() + first;
     norm.scale = block.norm1.scale.floats() + first;
     norm.shift = block.norm1.shift.floats() + first;
@@ -351,6 +358,7 @@ void Network::mix_tokens(const Block& block, const Piece& p) const {
       }
       g.output = Output::panels, g.gelu = int(block.header.gelu);
       g.out = p.own.panel_hidden.bytes();
+      if (panel + 1 < end) fetch_behind(g, norm.x, x_stride_, columns_, 0, fetched = tokens_ / 2);
       kernels.gemm(g);
       last = token_product(block.tokens2, p.own.panel_hidden.bytes(), tokens_);
     } else {
@@ -361,6 +369,7 @@ void Network::mix_tokens(const Block& block, const Piece& p) const {
     }
     last.output = Output::add;
     last.x = p.image.x.floats() + first, last.x_stride = x_stride_;
+    if (panel + 1 < end) fetch_behind(last, norm.x, x_stride_, columns_, fetched, tokens_);
     kernels.gemm(last);
   }
 }
@@ -405,7 +414,8 @@ void Network::gated_block(const Block& block, const NormWeights& next, const Pie
   });
   p.barrier.wait();
   Norm norm = norm_of(block.norm2, p.image, gate, half_stride_, half, 0, tokens_);
-  for (int panel = begin_of(panels, p.thread, p.threads); panel < begin_of(panels, p.thread + 1, p.threads); ++panel) {
+  const int end = begin_of(panels, p.thread + 1, p.threads);
+  for (int panel = begin_of(panels, p.thread, p.threads); panel < end; ++panel) {
     const int64_t first = int64_t(panel) * columns_;
     norm.x = gate + first;
     norm.scale = block.norm2.scale.floats() + first;
@@ -414,6 +424,7 @@ void Network::gated_block(const Block& block, const NormWeights& next, const Pie
     Gemm carried = panel_of(channel_product(block.channels1, normed(0), kind.rows_stride, tokens_), panel, columns_);
     carried.output = Output::gelu, carried.gelu = int(block.header.gelu);
     carried.x = p.own.carrier.floats(), carried.x_stride = columns_;
+    if (panel + 1 < end) fetch_behind(carried, norm.x, half_stride_, columns_, 0, tokens_);
     kernels.gemm(carried);
     Gemm g = token_product(block.tokens1, p.own.panel.bytes(), tokens_);
     if (block.column_scale.size()) {
