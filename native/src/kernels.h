@@ -56,7 +56,7 @@ struct Gemm {
   int64_t shift_stride = 0;      // floats
   Output output = Output::store;
   int gelu = 0;                      // 0 erf, 1 tanh
-  const uint8_t* table = nullptr;    // int8: round(v), cut to 0..255, goes through these 256 entries
+  const uint8_t* table = nullptr;    // int8: round(v), cut to 0..255, goes through these 256 entries; an int32 must hold v
   const float* gate = nullptr;       // Output::rows: multiply instead of GELU; in int8 then add out_shift
   int64_t gate_stride = 0;           // floats
   float out_shift = 0;

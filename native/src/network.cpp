@@ -102,7 +102,7 @@ Network::Block Network::read_block(Reader& reader, const BlockHeader& h) {
     block.tokens1 = reader.rows(over_tokens, token_hidden, tokens_, zero[0]);
     if (int8_tokens) {
       block.column_scale = reader.floats(width, padded_width_);
-      block.tokens_table = reader.table();
+      block.tokens_table = reader.table(block.tokens1, tokens_, &block.column_scale);
     }
     block.tokens2 = reader.rows(over_tokens, tokens_, token_hidden, zero[1]);
     multiply_adds_of(over_tokens.precision) += 2 * tokens * width * token_hidden;
@@ -114,7 +114,7 @@ Network::Block Network::read_block(Reader& reader, const BlockHeader& h) {
   }
   block.norm2 = read_norm(reader, h.norm2, h.epsilon2, width);
   block.channels1 = reader.panels(over_channels, int(hidden), width_, zero[2]);
-  if (int8_channels) block.channels_table = reader.table();
+  if (int8_channels) block.channels_table = reader.table(block.channels1, width_);
   block.channels2 = reader.panels(over_channels, width_, int(hidden), zero[3]);
   multiply_adds_of(over_channels.precision) += 2 * tokens * width * hidden;
   return block;

@@ -1,6 +1,7 @@
 #include "reader.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "pack.h"
 
@@ -119,7 +120,15 @@ Buffer Reader::float_panels(int64_t count, int64_t columns, int64_t rows) {
   return result;
 }
 
-Buffer Reader::table() {
+Buffer Reader::table(const Linear& layer, int inputs, const Buffer* columns) {
+  const auto largest = [](const Buffer& of) {
+    double most = 0;
+    for (int64_t i = 0; i < of.size() / 4; ++i)
+      most = std::isnan(of.floats()[i]) ? INFINITY : std::max(most, double(std::fabs(of.floats()[i])));
+    return most;
+  };
+  const double sum = 255.0 * 128 * inputs * largest(layer.scale) * (columns ? largest(*columns) : 1) + largest(layer.shift);
+  limit(sum < 2147483648.0, "sums of an int8 layer that could leave 32 bits when they are scaled");
   const TensorEntry entry = next(256);
   Buffer result = arena_.take(256);
   source_.read(entry.offset, result.bytes(), entry.bytes);

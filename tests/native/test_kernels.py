@@ -172,11 +172,20 @@ def test_int8_hidden_units_go_through_the_table_to_the_bit(kernel: dict[str, Any
 
 @int8
 def test_int8_ties_go_to_even_and_numbers_that_are_none_are_cut(kernel: dict[str, Any]):
-    wanted = np.array([0.5, 1.5, 2.5, 253.5, 254.5, 1e30, -1e30, np.inf, -np.inf, np.nan, 254.49998], np.float32)
+    wanted = np.array([0.5, 1.5, 2.5, 253.5, 254.5, 2e9, -2e9, np.nan, 254.49998], np.float32)
     columns = len(wanted)
     got = run(kernel, np.zeros((1, 1), np.float32), np.zeros((1, columns), np.float32), form="columns", output="rows",
               column_scale=np.ones(columns, np.float32), column_shift=wanted, table=np.arange(256, dtype=np.float32))
-    assert got[0].tolist() == [0, 2, 2, 254, 254, 255, 0, 255, 0, 0, 254]
+    assert got[0].tolist() == [0, 2, 2, 254, 254, 255, 0, 0, 254]
+
+
+@int8
+def test_what_a_gate_gives_is_cut_however_large_it_is(kernel: dict[str, Any]):
+    wanted = np.array([0.5, 254.5, 2e9, 1e30, -1e30, np.inf, -np.inf, np.nan], np.float32)
+    ones = np.ones((len(wanted), 1), np.float32)
+    got = run(kernel, ones * 0, ones[:1] * 0, weights_are_rows=True, form="rows_columns", output="rows", gate=ones,
+              out_shift=0.0, row_scale=ones[:, 0], row_shift=wanted, column_scale=ones[:1, 0])  # fmt: skip
+    assert got[:, 0].tolist() == [0, 254, 255, 255, 0, 255, 0, 0]
 
 
 @kernels
