@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import zlib
-from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
@@ -270,12 +269,13 @@ def test_sums_too_long_for_int8_are_refused_in_the_layers_that_are_int8(tmp_path
 
 
 @pytest.mark.parametrize("tensor", [6, 7, 8, 16, 17])  # scales and shifts of layers that have a table behind them
-def test_scales_with_which_sums_leave_32_bits_are_refused(tensor: int, tmp_path: Path):
-    content = made("int8", tmp_path / "m")
-    at = sum(ENTRY.unpack_from(content, HEADER.size + 3 * BLOCK.size + tensor * ENTRY.size)) - 4  # the last number
-    for number in (1e12, -1e12, np.inf, np.nan):
-        with pytest.raises(allmlp_native.BadModel, match="sums of an int8 layer that could leave 32 bits"):
-            allmlp_native.Model(sealed(content[:at] + struct.pack("<f", number) + content[at + 4 :]))
+@pytest.mark.parametrize("number", [1e12, -1e12, np.inf, np.nan])
+def test_scales_with_which_sums_leave_32_bits_are_refused(tensor: int, number: float, tmp_path: Path):
+    content = bytearray(made("int8", tmp_path / "m"))
+    offset, size = ENTRY.unpack_from(content, HEADER.size + 3 * BLOCK.size + tensor * ENTRY.size)
+    struct.pack_into("<f", content, offset + size - 4, number)
+    with pytest.raises(allmlp_native.BadModel, match="could leave 32 bits"):
+        allmlp_native.Model(sealed(bytes(content)))
 
 
 def test_a_file_and_its_bytes_are_the_same_model(content: bytes, tmp_path: Path):
@@ -392,11 +392,3 @@ def test_a_network_larger_than_memory_is_refused_before_it_is_read(tmp_path: Pat
     (tmp_path / "m").write_bytes(b"x" * 10_000)
     with pytest.raises(allmlp_native.BadModel, match="not a model"):  # which says more than its size
         allmlp_native.Model(tmp_path / "m")
-
-
-def test_the_package_carries_its_licences_and_says_that_it_is_typed():
-    files = {file.name: file for file in metadata.files("allmlp-native") or ()}
-    repository = Path(__file__).parents[2]
-    for name, of in (("LICENSE", "LICENSE"), ("LICENSE.nanobind", "native/LICENSE.nanobind")):
-        assert Path(files[name].locate()).read_text() == (repository / of).read_text()
-    assert (Path(cast(str, allmlp_native.__file__)).parent / "py.typed").is_file()
