@@ -119,10 +119,11 @@ FloatArray gemm(const std::string& level, const std::string& precision, Matrix a
   g.shift = shifts.floats(), g.shift_stride = all_columns;
   g.gate = gates.floats(), g.gate_stride = all_columns, g.out_shift = out_shift;
   g.gelu = gelu;
-  uint8_t entries[256] = {};
-  if (table)
-    for (size_t i = 0; i < 256 && i < table->shape(0); ++i) entries[i] = static_cast<uint8_t>(table->data()[i]);
-  if (table) g.table = entries;
+  uint8_t entries[kEntries] = {};
+  if (table) {
+    for (size_t i = 0; i < kEntries && i < table->shape(0); ++i) entries[i] = static_cast<uint8_t>(table->data()[i]);
+    g.table = entries, g.goes_on = goes_on(entries);
+  }
 
   Buffer result(g.rows * all_columns * 4);
   if (x) result = padded(*x, g.rows, all_columns);

@@ -33,9 +33,10 @@ INLINE float sum(F v) {
   s = _mm_add_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_shuffle_ps(s, s, 1)));
 }
-INLINE __m256i cut_byte(F v) {  // NaN becomes 0: max gives its second operand then
-  return _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(v, _mm256_setzero_ps()), _mm256_set1_ps(255)));
+INLINE __m256i cut(F v, float most) {  // NaN becomes 0: max gives its second operand then
+  return _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(v, _mm256_setzero_ps()), _mm256_set1_ps(most)));
 }
+INLINE __m256i cut_byte(F v) { return cut(v, 255); }
 
 constexpr const char* level = "avx2";
 constexpr uint32_t features = kAvx2Fma;
@@ -74,17 +75,19 @@ INLINE void put_group(char* out, const F* v) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), words);
 }
 // The table has no instruction here: the indices go to memory, and each is looked up by itself.
-INLINE void put_row_table(char* out, F v0, F v1, const uint8_t* table) {
+INLINE void put_row_table(char* out, F v0, F v1, const Gemm* g) {
+  const uint8_t* table = g->table;
   alignas(32) uint32_t index[2 * W];
-  _mm256_store_si256(reinterpret_cast<__m256i*>(index), cut_byte(v0));
-  _mm256_store_si256(reinterpret_cast<__m256i*>(index + W), cut_byte(v1));
+  _mm256_store_si256(reinterpret_cast<__m256i*>(index), cut(v0, kEntries - 1));
+  _mm256_store_si256(reinterpret_cast<__m256i*>(index + W), cut(v1, kEntries - 1));
 #pragma GCC unroll 16
   for (int i = 0; i < 2 * W; ++i) reinterpret_cast<uint16_t*>(out)[i] = table[index[i]];
 }
-INLINE void put_group_table(char* out, const F* v, const uint8_t* table) {
+INLINE void put_group_table(char* out, const F* v, const Gemm* g) {
+  const uint8_t* table = g->table;
   alignas(32) uint32_t index[2 * W];
-  _mm256_store_si256(reinterpret_cast<__m256i*>(index), cut_byte(v[0]));
-  _mm256_store_si256(reinterpret_cast<__m256i*>(index + W), cut_byte(v[1]));
+  _mm256_store_si256(reinterpret_cast<__m256i*>(index), cut(v[0], kEntries - 1));
+  _mm256_store_si256(reinterpret_cast<__m256i*>(index + W), cut(v[1], kEntries - 1));
 #pragma GCC unroll 8
   for (int i = 0; i < W; ++i)
     reinterpret_cast<uint32_t*>(out)[i] = table[index[i]] | uint32_t(table[index[i + W]]) << 16;

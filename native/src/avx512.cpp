@@ -127,27 +127,37 @@ INLINE __m512i look_up(__m512i index, const uint8_t* table) {
 // none, since min gives its second operand then, and becomes 0.
 template <bool fits>
 INLINE __m512i whole(F v) { return _mm512_cvtps_epi32(fits ? v : _mm512_min_ps(_mm512_set1_ps(255), v)); }
+// The bytes of 64 numbers, four lanes of 16 bits at a time from either half, or what a table has for them.
+template <bool through_table>
+INLINE __m512i bytes_of(__m512i low, __m512i high, const Gemm* g) {
+  const __m512i index = _mm512_packus_epi16(low, high);
+  if (!through_table) return index;
+  const __m512i own = _mm512_set1_epi16(g->goes_on ? kOwnEntries - 1 : INT16_MAX);  // nothing is beyond the latter
+  const __m512i beyond = _mm512_packus_epi16(_mm512_subs_epi16(low, own), _mm512_subs_epi16(high, own));
+  return _mm512_adds_epu8(look_up(index, g->table), beyond);
+}
 // Packing works within each quarter of a register: these put the parts into their order.
-template <int count, bool fits>
-INLINE __m512i bytes_of_rows(F (*v)[2]) {
+template <int count, bool through_table>
+INLINE __m512i bytes_of_rows(F (*v)[2], const Gemm* g) {
+  constexpr bool fits = through_table;
   const F* other = v[count - 1];
   const __m512i first = _mm512_packs_epi32(whole<fits>(v[0][0]), whole<fits>(v[0][1]));
   const __m512i second = count == 2 ? _mm512_packs_epi32(whole<fits>(other[0]), whole<fits>(other[1])) : first;
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  return _mm512_permutexvar_epi32(order, _mm512_packus_epi16(first, second));
+  return _mm512_permutexvar_epi32(order, bytes_of<through_table>(first, second, g));
 }
-template <bool fits>
-INLINE __m512i bytes_of_group(const F* v) {
+template <bool through_table>
+INLINE __m512i bytes_of_group(const F* v, const Gemm* g) {
+  constexpr bool fits = through_table;
   const __m512i low = _mm512_packs_epi32(whole<fits>(v[0]), whole<fits>(v[1]));
   const __m512i high = _mm512_packs_epi32(whole<fits>(v[2]), whole<fits>(v[3]));
   const __m512i order = _mm512_set4_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400);
-  return _mm512_shuffle_epi8(_mm512_packus_epi16(low, high), order);
+  return _mm512_shuffle_epi8(bytes_of<through_table>(low, high, g), order);
 }
 #define PUTS_ROWS_TOGETHER
 template <int count, bool through_table>
-INLINE void put_rows(char* out, int64_t stride, F (*v)[2], const uint8_t* table) {
-  __m512i bytes = bytes_of_rows<count, through_table>(v);
-  if (through_table) bytes = look_up(bytes, table);
+INLINE void put_rows(char* out, int64_t stride, F (*v)[2], const Gemm* g) {
+  const __m512i bytes = bytes_of_rows<count, through_table>(v, g);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_castsi512_si256(bytes));
   if (count == 2) _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + stride), _mm512_extracti64x4_epi64(bytes, 1));
 }
@@ -155,10 +165,8 @@ INLINE void put_row(char* out, F v0, F v1) {
   F v[1][2] = {{v0, v1}};
   put_rows<1, false>(out, 0, v, nullptr);
 }
-INLINE void put_group(char* out, const F* v) { _mm512_storeu_si512(out, bytes_of_group<false>(v)); }
-INLINE void put_group_table(char* out, const F* v, const uint8_t* table) {
-  _mm512_storeu_si512(out, look_up(bytes_of_group<true>(v), table));
-}
+INLINE void put_group(char* out, const F* v) { _mm512_storeu_si512(out, bytes_of_group<false>(v, nullptr)); }
+INLINE void put_group_table(char* out, const F* v, const Gemm* g) { _mm512_storeu_si512(out, bytes_of_group<true>(v, g)); }
 #endif
 
 }  // namespace

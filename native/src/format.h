@@ -1,4 +1,4 @@
-// The model file, version 4. Little-endian. Everything here comes from outside and is checked before it is used.
+// The model file, version 5. Little-endian. Everything here comes from outside and is checked before it is used.
 //
 //   Header | depth x BlockHeader | tensors x TensorEntry | … the tensors, anywhere behind | checksum
 //
@@ -6,7 +6,8 @@
 // the one that follows from the headers. `about` is JSON for people and for Python: preprocessing, class names, origin.
 //
 // The last four bytes are the CRC-32 (zlib's) of all before. It is compared when the last tensor was read, so until then
-// nothing here may be believed. Versions 1 to 3 were never released, and are not read: they had no checksum.
+// nothing here may be believed. Versions 1 to 4 were never released, and are not read: the first
+// three had no checksum, the fourth tables of 256 entries.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +18,7 @@
 namespace allmlp {
 
 constexpr char kMagic[8] = {'A', 'L', 'L', 'M', 'L', 'P', 'N', '\n'};
-constexpr uint32_t kVersion = 4;
+constexpr uint32_t kVersion = 5;
 constexpr uint32_t kWhole = 0x2144df1c;  // the CRC-32 of whatever has its own at its end
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "neither files nor operands are turned round");

@@ -40,6 +40,11 @@ enum class Output {
   panels,    // GELU(v) as the panel operand of the next product: row r is its k
 };
 
+// Entries of a table, of which all behind the last one of its own are as that is, or each is one more than the one before,
+// up to 255: the table `goes_on`.
+constexpr int kEntries = 512, kOwnEntries = 256;
+inline bool goes_on(const uint8_t* table) { return table[kOwnEntries] != table[kOwnEntries - 1]; }
+
 struct Gemm {
   const void* a;         // row operand
   int64_t a_stride;      // bytes from row to row
@@ -56,7 +61,8 @@ struct Gemm {
   int64_t shift_stride = 0;      // floats
   Output output = Output::store;
   int gelu = 0;                      // 0 erf, 1 tanh
-  const uint8_t* table = nullptr;    // int8: round(v), cut to 0..255, goes through these 256 entries; an int32 must hold v
+  const uint8_t* table = nullptr;    // int8: round(v), cut to 0..511, goes through these; an int32 must hold v
+  bool goes_on = false;              // as the table
   const float* gate = nullptr;       // Output::rows: multiply instead of GELU; in int8 then add out_shift
   int64_t gate_stride = 0;           // floats
   float out_shift = 0;

@@ -30,9 +30,10 @@ INLINE F vmax(F a, F b) { return vmaxq_f32(a, b); }
 INLINE F to_float(I v) { return vcvtq_f32_s32(v); }
 INLINE F to_float(F v) { return v; }
 INLINE float sum(F v) { return vaddvq_f32(v); }
-INLINE I cut_byte(F v) {  // NaN becomes 0: maxnm gives the operand that is a number
-  return vcvtnq_s32_f32(vminnmq_f32(vmaxnmq_f32(v, set1(0.f)), set1(255.f)));
+INLINE I cut(F v, float most) {  // NaN becomes 0: maxnm gives the operand that is a number
+  return vcvtnq_s32_f32(vminnmq_f32(vmaxnmq_f32(v, set1(0.f)), set1(most)));
 }
+INLINE I cut_byte(F v) { return cut(v, 255.f); }
 
 #ifdef I8MM
 constexpr const char* level = "neon-i8mm";
@@ -88,18 +89,21 @@ INLINE I joined(const F* v) {
                    vorrq_s32(vshlq_n_s32(cut_byte(v[2]), 16), vshlq_n_s32(cut_byte(v[3]), 24)));
 }
 INLINE void put_group(char* out, const F* v) { vst1q_s32(reinterpret_cast<int32_t*>(out), joined(v)); }
-// Instructions look up in 64 entries at most, and 256 would fill half of the registers: each index by itself.
-INLINE void put_row_table(char* out, F v0, F v1, const uint8_t* table) {
-  uint8_t index[2 * W];
-  vst1_u8(index, narrowed(cut_byte(v0), cut_byte(v1)));
+// Instructions look up in 64 entries at most, and 512 would fill all registers: each index by itself.
+INLINE void put_row_table(char* out, F v0, F v1, const Gemm* g) {
+  const uint8_t* table = g->table;
+  int32_t index[2 * W];
+  vst1q_s32(index, cut(v0, kEntries - 1)), vst1q_s32(index + W, cut(v1, kEntries - 1));
 #pragma GCC unroll 8
   for (int i = 0; i < 2 * W; ++i) reinterpret_cast<uint8_t*>(out)[i] = table[index[i]];
 }
-INLINE void put_group_table(char* out, const F* v, const uint8_t* table) {
-  uint8_t index[4 * W];
-  vst1q_u8(index, vreinterpretq_u8_s32(joined(v)));
+INLINE void put_group_table(char* out, const F* v, const Gemm* g) {
+  const uint8_t* table = g->table;
+  int32_t index[4][W];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) vst1q_s32(index[i], cut(v[i], kEntries - 1));
 #pragma GCC unroll 16
-  for (int i = 0; i < 4 * W; ++i) reinterpret_cast<uint8_t*>(out)[i] = table[index[i]];
+  for (int i = 0; i < 4 * W; ++i) reinterpret_cast<uint8_t*>(out)[i] = table[index[i % 4][i / 4]];
 }
 #endif
 

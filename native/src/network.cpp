@@ -282,6 +282,11 @@ Gemm channel_product(const Linear& linear, const void* rows, int64_t stride, int
   return g;
 }
 
+void set_table(Gemm& g, const Buffer& table) {
+  g.table = reinterpret_cast<const uint8_t*>(table.bytes());
+  g.goes_on = goes_on(g.table);
+}
+
 // The part of a product over channels that gives one panel of its outputs.
 Gemm panel_of(Gemm g, int panel, int columns) {
   g.b = static_cast<const char*>(g.b) + panel * g.panel_stride, g.panels = 1;
@@ -354,7 +359,7 @@ void Network::mix_tokens(const Block& block, const Piece& p) const {
       if (block.column_scale.size()) {
         g.form = Form::rows_columns;
         g.column_scale = block.column_scale.floats() + first;
-        g.table = reinterpret_cast<const uint8_t*>(block.tokens_table.bytes());
+        set_table(g, block.tokens_table);
       }
       g.output = Output::panels, g.gelu = int(block.header.gelu);
       g.out = p.own.panel_hidden.bytes();
@@ -384,7 +389,7 @@ void Network::mix_channels(const Block& block, const NormWeights& next, const Pi
                       kind.rows_stride);
     Gemm g = channel_product(block.channels1, p.own.rows.bytes(), kind.rows_stride, end - begin);
     g.output = Output::rows, g.gelu = int(block.header.gelu);
-    g.table = reinterpret_cast<const uint8_t*>(block.channels_table.bytes());
+    if (block.channels_table.size()) set_table(g, block.channels_table);
     g.out = p.own.hidden.bytes(), g.out_stride = kind.hidden_stride;
     kernels.gemm(g);
     Gemm last = channel_product(block.channels2, p.own.hidden.bytes(), kind.hidden_stride, end - begin);

@@ -33,11 +33,12 @@ INLINE float sum(F v) {
   for (int i = 0; i < W; ++i) total += v[i];
   return total;
 }
-// To 0..255, rounded to nearest, ties to even: 1.5 * 2^23 has no fraction left.
-INLINE I cut_byte(F v) {
-  v = vmin(vmax(v, set1(0.f)), set1(255.f)) + 12582912.f;
+// To 0..most, rounded to nearest, ties to even: 1.5 * 2^23 has no fraction left.
+INLINE I cut(F v, float most) {
+  v = vmin(vmax(v, set1(0.f)), set1(most)) + 12582912.f;
   return reinterpret_cast<I&>(v) - 0x4b400000;
 }
+INLINE I cut_byte(F v) { return cut(v, 255.f); }
 
 constexpr const char* level = "portable";
 constexpr uint32_t features = 0;
@@ -94,20 +95,21 @@ INLINE void put_row(char* out, F v0, F v1) {
   const I i0 = cut_byte(v0), i1 = cut_byte(v1);
   for (int i = 0; i < W; ++i) out[i] = char(i0[i]), out[i + W] = char(i1[i]);
 }
-INLINE void put_row_table(char* out, F v0, F v1, const uint8_t* table) {
-  const I i0 = cut_byte(v0), i1 = cut_byte(v1);
+INLINE void put_row_table(char* out, F v0, F v1, const Gemm* g) {
+  const uint8_t* table = g->table;
+  const I i0 = cut(v0, kEntries - 1), i1 = cut(v1, kEntries - 1);
   for (int i = 0; i < W; ++i) out[i] = char(table[i0[i]]), out[i + W] = char(table[i1[i]]);
 }
 INLINE void put_group(char* out, const F* v) {
   const I i = cut_byte(v[0]) | cut_byte(v[1]) << 8 | cut_byte(v[2]) << 16 | cut_byte(v[3]) << 24;
   *reinterpret_cast<LooseI*>(out) = i;
 }
-INLINE void put_group_table(char* out, const F* v, const uint8_t* table) {
-  const I i0 = cut_byte(v[0]), i1 = cut_byte(v[1]), i2 = cut_byte(v[2]), i3 = cut_byte(v[3]);
-  for (int i = 0; i < W; ++i) {
-    out[4 * i] = char(table[i0[i]]), out[4 * i + 1] = char(table[i1[i]]);
-    out[4 * i + 2] = char(table[i2[i]]), out[4 * i + 3] = char(table[i3[i]]);
-  }
+INLINE void put_group_table(char* out, const F* v, const Gemm* g) {
+  const uint8_t* table = g->table;
+  I index[4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) index[i] = cut(v[i], kEntries - 1);
+  for (int i = 0; i < 4 * W; ++i) out[i] = char(table[index[i % 4][i / 4]]);
 }
 #endif
 

@@ -129,9 +129,12 @@ Buffer Reader::table(const Linear& layer, int inputs, const Buffer* columns) {
   };
   const double sum = 255.0 * 128 * inputs * largest(layer.scale) * (columns ? largest(*columns) : 1) + largest(layer.shift);
   limit(sum < 2147483648.0, "sums of an int8 layer that could leave 32 bits when they are scaled");
-  const TensorEntry entry = next(256);
-  Buffer result = arena_.take(256);
+  const TensorEntry entry = next(kEntries);
+  Buffer result = arena_.take(kEntries);
   source_.read(entry.offset, result.bytes(), entry.bytes);
+  const uint8_t* entries = reinterpret_cast<const uint8_t*>(result.bytes());
+  for (int i = kOwnEntries; i < kEntries; ++i)
+    check(entries[i] == (goes_on(entries) ? std::min(255, entries[i - 1] + 1) : entries[i - 1]), "a table of int8");
   return result;
 }
 

@@ -34,7 +34,7 @@ class Reader {
   Buffer floats(int64_t count, int64_t padded, int64_t rows = 1);
   // The same, by panels of `columns` numbers of each row: a panel is one piece of memory.
   Buffer float_panels(int64_t count, int64_t columns, int64_t rows);
-  // The next 256 bytes, for the sums of a layer of so many inputs, scaled by `columns` too where that is not null. Throws
+  // The next table, for the sums of a layer of so many inputs, scaled by `columns` too where that is not null. Throws
   // BadModel where such a sum could leave what an int32 holds, since kernels round it as it is.
   Buffer table(const Linear& layer, int inputs, const Buffer* columns = nullptr);
   // The next tensors: weights [outputs][inputs], in int8 scale [outputs], then bias or shift [outputs].

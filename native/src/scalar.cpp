@@ -24,15 +24,14 @@ double exact_gelu(double x, int form) {
   return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
 }
 
-uint8_t cut_byte(float v) {
-  return v > 0 ? static_cast<uint8_t>(std::nearbyint(v < 255 ? v : 255)) : 0;  // NaN becomes 0
-}
+// Rounded to nearest, ties to even; NaN becomes 0.
+int cut(float v, int most) { return v > 0 ? static_cast<int>(std::nearbyint(v < float(most) ? v : float(most))) : 0; }
 
 template <Precision P>
 void put(void* out, int64_t index, float v) {
   if constexpr (P == Precision::fp32) static_cast<float*>(out)[index] = v;
   if constexpr (P == Precision::bf16) static_cast<uint16_t*>(out)[index] = to_bf16(v);
-  if constexpr (P == Precision::int8) static_cast<uint8_t*>(out)[index] = cut_byte(v);
+  if constexpr (P == Precision::int8) static_cast<uint8_t*>(out)[index] = static_cast<uint8_t>(cut(v, 255));
 }
 
 // a[k] * b[k] summed; b is one column of a panel. int8 in int32, the others in float, k by k.
@@ -95,7 +94,7 @@ void gemm(const Gemm& g) {
           else if (g.gate)
             value = v * g.gate[r * g.gate_stride + column];
           else if (g.table)
-            value = g.table[cut_byte(v)];
+            value = g.table[cut(v, kEntries - 1)];
           else
             value = static_cast<float>(exact_gelu(v, g.gelu));
           if (g.output == Output::rows) {

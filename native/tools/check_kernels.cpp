@@ -27,7 +27,7 @@ struct Product {
 struct Data {
   int rows, inner, columns;
   Floats a, b, row_start, column_start, row_scale, row_shift, column_scale, column_shift, shift, gate, x;
-  uint8_t table[256];
+  uint8_t table[kEntries];
 };
 
 std::mt19937 engine(0);
@@ -61,7 +61,8 @@ Data data_of(Precision precision, const Product& p, int rows, int inner, int col
     d.column_scale = numbers(columns, 3e-5f / std::sqrt(float(inner)), 3e-4f / std::sqrt(float(inner)));
     d.column_shift = numbers(columns, -1, 1);
   }
-  for (int i = 0; i < 256; ++i) d.table[i] = uint8_t(i * 37 + 11);
+  for (int i = 0; i < kOwnEntries; ++i) d.table[i] = uint8_t(i * 37 + 11);
+  for (int i = kOwnEntries; i < kEntries; ++i) d.table[i] = uint8_t(std::min(255, d.table[i - 1] + rows % 2));
   return d;
 }
 
@@ -117,7 +118,7 @@ Floats product(const Kernels& k, const Product& p, const Data& d) {
   for (float& factor : gate) factor *= 0.5f;
   g.shift = shift.data(), g.shift_stride = all;
   if (p.gated) g.gate = gate.data(), g.gate_stride = all, g.out_shift = 128;
-  if (int8) g.table = d.table;
+  if (int8) g.table = d.table, g.goes_on = goes_on(d.table);
   Floats x = widened(d.x, d.rows, d.columns, g.rows, all);
   g.x = x.data(), g.x_stride = all;
   const Places out_rows{k, row_stride(all * bytes_of(k.row))};

@@ -20,6 +20,7 @@ from allmlp.quantize.choices import Choices
 from allmlp.quantize.int8 import Int8Linear
 from allmlp.quantize.layers import all_layers, chosen
 from allmlp.quantize.network import quantise
+from allmlp.quantize.tables import to_entry
 from allmlp.testing import randomise
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'allmlp[export]'")
@@ -84,12 +85,14 @@ def test_sums_of_bytes_are_exact_where_16_bits_would_overflow(vnni: bool | None,
     assert np.array_equal(sums, exact)
 
 
-def test_gelu_is_the_table_at_every_index_and_beyond():
-    table = np.random.default_rng(0).integers(0, 256, 256, dtype=np.uint8)
-    index = np.concatenate([np.arange(-3, 260), np.arange(0, 255) + 0.5]).astype(np.float32)  # ties go to even numbers
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_gelu_is_the_table_at_every_index_and_beyond(goes_on: bool):
+    table = np.random.default_rng(0).integers(0, 256, 512, dtype=np.uint8)
+    table[256:] = np.minimum(table[255] + np.arange(1, 257), 255) if goes_on else table[255]
+    index = np.r_[-3:520, np.arange(515) + 0.5, 1e6].astype(np.float32)  # ties go to even numbers
     graph = Graph()
     assert np.array_equal(run(graph, _look_up(graph, "index", table), [len(index)], index=index),
-                          table[reference.to_byte(index)])
+                          table[to_entry(index)])
 
 
 @pytest.mark.parametrize("name", BLOCKS)

@@ -154,29 +154,36 @@ def test_hidden_units_become_the_operand_of_the_next_product(kernel: dict[str, A
 
 
 @int8
+@pytest.mark.parametrize("last,goes_on", [(None, False), (200, True), (3, True), (254, True)])
 @pytest.mark.parametrize("output,form", [("rows", "columns"), ("panels", "rows_columns")])
-def test_int8_hidden_units_go_through_the_table_to_the_bit(kernel: dict[str, Any], output: str, form: str):
-    table = np.random.default_rng(0).integers(0, 256, 256).astype(np.float32)
+def test_int8_hidden_units_go_through_the_table_to_the_bit(kernel: dict[str, Any], output: str, form: str,
+                                                           last: int | None, goes_on: bool):
+    table = np.random.default_rng(0).integers(0, 256, 512).astype(np.float32)
+    table[255] = table[255] if last is None else last
+    table[256:] = np.minimum(table[255] + np.arange(1, 257), 255) if goes_on else table[255]
     for size in [(1, 3, 1), (kernel["rows"] + 1, 5, kernel["columns"] + 1), (29, 7, 67), (64, 13, 31)]:
         a, b, random = operands(kernel, size, output == "panels")
         rows, columns = (random.uniform(0.002, 0.02, n).astype(np.float32) for n in (size[0], size[2]))
-        row_shift, column_shift = (random.uniform(0, 255, n).astype(np.float32) for n in (size[0], size[2]))
+        row_shift, column_shift = (random.uniform(0, 400, n).astype(np.float32) for n in (size[0], size[2]))
         got = run(kernel, a, b, weights_are_rows=output == "panels", form=form, output=output, row_scale=rows,
                   row_shift=row_shift, column_scale=columns * (10 if output == "panels" else 1),
                   column_shift=column_shift, table=table)  # fmt: skip
         sums = (a.astype(np.float64) @ b).astype(np.float32)
         index = (sums * columns + column_shift if output == "rows"
                  else sums * rows[:, None] * (columns * 10).astype(np.float32) + row_shift[:, None])
-        assert np.array_equal(got, table[np.rint(np.clip(index, 0, 255)).astype(int)]), size
+        assert np.array_equal(got, table[np.rint(np.clip(index, 0, 511)).astype(int)]), size
+
+
+TABLE = np.minimum(np.r_[np.arange(255), np.arange(154, 411)], 255).astype(np.float32)  # goes on from 154, at 255
 
 
 @int8
 def test_int8_ties_go_to_even_and_numbers_that_are_none_are_cut(kernel: dict[str, Any]):
-    wanted = np.array([0.5, 1.5, 2.5, 253.5, 254.5, 2e9, -2e9, np.nan, 254.49998], np.float32)
+    wanted = np.array([0.5, 1.5, 2.5, 253.5, 254.5, 2e9, -2e9, np.nan, 254.49998, 255.5, 299.5, 1e5], np.float32)
     columns = len(wanted)
     got = run(kernel, np.zeros((1, 1), np.float32), np.zeros((1, columns), np.float32), form="columns", output="rows",
-              column_scale=np.ones(columns, np.float32), column_shift=wanted, table=np.arange(256, dtype=np.float32))
-    assert got[0].tolist() == [0, 2, 2, 254, 254, 255, 0, 0, 254]
+              column_scale=np.ones(columns, np.float32), column_shift=wanted, table=TABLE)
+    assert got[0].tolist() == [0, 2, 2, 254, 254, 255, 0, 0, 254, 155, 199, 255]
 
 
 @int8

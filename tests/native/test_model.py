@@ -66,7 +66,7 @@ def made(precision: str, path: Path) -> bytes:
     int8 = None
     if precision in ("int8", "mixed"):
         widths = (20, 20, 24)  # of what token mixing sees
-        ranges = [BlockRanges(np.full(n, 4.0), (-5.0, 5.0), np.full(20, 4.0), (-5.0, 5.0)) for n in widths]
+        ranges = [BlockRanges(np.full(n, 4.0), (-2.0, 6.0), np.full(20, 4.0), (-5.0, 5.0)) for n in widths]
         int8 = tuple(quantise_for(block, of_block, BEST, None)[0]
                      for block, of_block in zip(network.blocks, ranges, strict=True))
     floats: dict[str, Precision] = {"blocks.0.channels": "bf16", "blocks.1.tokens": "fp32", "blocks.2": "bf16"}
@@ -184,7 +184,7 @@ def test_a_file_whose_name_is_no_text_is_opened_or_named(content: bytes, tmp_pat
 
 
 def test_another_version_is_named(content: bytes):
-    with pytest.raises(allmlp_native.BadModel, match="is of version 7; this engine reads version 4; export"):
+    with pytest.raises(allmlp_native.BadModel, match="is of version 7; this engine reads version 5; export"):
         allmlp_native.Model(content[:8] + struct.pack("<I", 7) + content[12:])
 
 
@@ -268,13 +268,19 @@ def test_sums_too_long_for_int8_are_refused_in_the_layers_that_are_int8(tmp_path
         allmlp_native.Model(content[: at + 4] + longer + content[at + 8 :])
 
 
-@pytest.mark.parametrize("tensor", [6, 7, 8, 16, 17])  # scales and shifts of layers that have a table behind them
-@pytest.mark.parametrize("number", [1e12, -1e12, np.inf, np.nan])
-def test_scales_with_which_sums_leave_32_bits_are_refused(tensor: int, number: float, tmp_path: Path):
+# Scales and shifts of layers that have a table behind them, and tables whose ends neither stay as they are nor go on.
+@pytest.mark.parametrize("tensor,from_end,change,message", [
+    *((tensor, 4, struct.pack("<f", number), "could leave 32 bits")
+      for tensor in (6, 7, 8, 16, 17) for number in (1e12, -1e12, np.inf, np.nan)),
+    *((tensor, 512 - entry, b"\x07", "damaged: a table of int8") for tensor in (9, 18) for entry in (256, 300, 511)),
+])  # fmt: skip
+def test_what_int8_could_not_compute_with_is_refused(tensor: int, from_end: int, change: bytes, message: str,
+                                                     tmp_path: Path):
     content = bytearray(made("int8", tmp_path / "m"))
     offset, size = ENTRY.unpack_from(content, HEADER.size + 3 * BLOCK.size + tensor * ENTRY.size)
-    struct.pack_into("<f", content, offset + size - 4, number)
-    with pytest.raises(allmlp_native.BadModel, match="could leave 32 bits"):
+    at = offset + size - from_end
+    content[at : at + len(change)] = change
+    with pytest.raises(allmlp_native.BadModel, match=message):
         allmlp_native.Model(sealed(bytes(content)))
 
 

@@ -22,7 +22,7 @@ from allmlp.quantize.network import quantise
 from allmlp.quantize.parts import Linear, Norm
 from allmlp.quantize.rounding import compensated
 from allmlp.quantize.sensitivity import sensitivity
-from allmlp.quantize.tables import LOWEST, gelu, gelu_table, index_range
+from allmlp.quantize.tables import LOWEST, Table, gelu, gelu_table, index_range, to_entry
 from allmlp.testing import randomise
 
 BLOCKS: dict[str, Any] = {
@@ -64,17 +64,45 @@ def test_an_output_without_weights_stays_zero():
     assert np.isfinite(scale).all()
 
 
+def looked_up(table: Table, arguments: np.ndarray) -> np.ndarray:
+    entries = table.entries[to_entry((arguments - table.low) / table.step)]
+    return (entries.astype(int) - table.zero_point) * table.scale
+
+
 @pytest.mark.parametrize("kind", ["erf", "tanh"])
 @pytest.mark.parametrize("low,high", [(-3.0, 2.0), (-20.0, 7.0), (-0.1, 0.1), (-40.0, -10.0)])
 def test_the_table_is_gelu_to_a_step(low: float, high: float, kind: str):
     low, high = index_range(low, high)
-    table, scale, zero_point = gelu_table(low, high, kind)
+    table = gelu_table(low, high, kind)
     arguments = np.linspace(low, high, 1000)
-    index = np.rint((arguments - low) * 255 / (high - low)).astype(int)
-    values = (table[index].astype(int) - zero_point) * scale
-    half_an_index = 1.13 * (high - low) / 255 / 2  # GELU is nowhere steeper than 1.13
-    assert np.abs(values - gelu(arguments, kind)).max() <= half_an_index + scale * 1.001
+    values = looked_up(table, arguments)
+    half_an_index = 1.13 * table.step / 2  # GELU is nowhere steeper than 1.13
+    assert np.abs(values - gelu(arguments, kind)).max() <= half_an_index + table.scale * 1.001
     assert LOWEST <= low < 0 < high
+
+
+@pytest.mark.parametrize("kind", ["erf", "tanh"])
+@pytest.mark.parametrize("low,high", [(-2.0, 6.0), (-1.0, 9.0), (-3.0, 20.0)])
+def test_a_table_goes_on_where_gelu_is_its_argument_and_rounds_that_once(low: float, high: float, kind: str):
+    table = gelu_table(low, high, kind)
+    assert table.step == table.scale
+    assert table.entries[256] == table.entries[255] + 1
+    assert (np.diff(table.entries[255:].astype(int)) == (table.entries[256:] > table.entries[255:-1])).all()
+    assert table.entries[511] == 255
+    arguments = np.linspace(table.low + 255 * table.step, high, 1000)
+    values = looked_up(table, arguments)
+    assert np.abs(values - arguments).max() <= table.scale * 0.5001  # at their end indices had twice the step and more
+    assert np.abs(values - gelu(arguments, kind)).max() <= table.scale
+
+
+def test_a_wide_range_of_small_arguments_has_no_table_that_goes_on():
+    table = gelu_table(-4.5, 3.0, "erf")
+    assert table.step == pytest.approx(7.5 / 255)
+    assert (table.entries[255:] == 255).all()
+
+
+def test_entries_are_the_nearest_ties_to_even_and_there_are_512():
+    assert to_entry(np.array([-3.0, 0.5, 1.5, 255.4, 511.2, 1e9])).tolist() == [0, 0, 2, 255, 511, 511]
 
 
 def test_moving_scales_into_the_weights_changes_no_product():

@@ -21,7 +21,7 @@ from allmlp.quantize.int8 import Int8Block, Int8GMLP, Int8Linear, Int8Mixer, Int
 from allmlp.quantize.layers import STEM, all_layers, of_block
 from allmlp.quantize.parts import PIXEL_CENTRE, BlockParts, GMLPParts, Linear, MixerParts, Norm, Parts, ResMLPParts
 
-VERSION = 4
+VERSION = 5
 ALIGNMENT = 64
 HEADER = struct.Struct("<8s11If2Q")
 BLOCK = struct.Struct("<6I2f4I2f2I")

@@ -19,6 +19,7 @@ from allmlp.quantize.dynamic import LEAST, STEP, DynamicGMLP, DynamicMixer, Dyna
 from allmlp.quantize.int8 import Int8GMLP, Int8Linear, Int8Mixer, Int8ResMLP
 from allmlp.quantize.network import Half
 from allmlp.quantize.parts import PIXEL_CENTRE, GMLPParts, Linear, MixerParts, Norm, Parts, ResMLPParts
+from allmlp.quantize.tables import ENTRIES, LAST
 
 OPSET = 20  # the first with Gelu
 IR_VERSION = 9
@@ -119,9 +120,13 @@ def _int8(graph: Graph, operand: str, layer: Int8Linear) -> str:
 
 
 def _look_up(graph: Graph, x: str, table: np.ndarray) -> str:
-    """Entries of the table, at indices rounded and cut as bytes are. Not by Gather, with which ONNX Runtime copies each
-    byte as a block of memory of its own, in six times the time."""
-    index = graph("Cast", _to_byte(graph, x), to=graph.onnx.TensorProto.INT32)
+    """Entries of the table, at indices rounded and cut to them. Not by Gather, with which ONNX Runtime copies each byte
+    as a block of memory of its own, in six times the time."""
+    if (table[LAST:] == table[LAST]).all():
+        whole, table = _to_byte(graph, x), table[: LAST + 1]
+    else:
+        whole = graph("Round", graph("Clip", x, _float(0), _float(ENTRIES - 1)))
+    index = graph("Cast", whole, to=graph.onnx.TensorProto.INT32)
     entries = graph("GatherElements", table, graph("Reshape", index, np.array([-1])))
     return graph("Reshape", entries, graph("Shape", index))
 

@@ -26,7 +26,7 @@ from allmlp.models.fold import fold
 from allmlp.models.model import Model
 from allmlp.preprocess import to_network_input
 from allmlp.quantize.choices import BEST, Calibration, Choices
-from allmlp.quantize.tables import gelu, gelu_table, index_range
+from allmlp.quantize.tables import gelu, gelu_table, index_range, to_entry
 
 PERCENTILE = 99.999  # of a tensor's values, at either end
 BATCH = 16
@@ -192,9 +192,9 @@ def _least_loss_of_table(centres: np.ndarray, counts: np.ndarray, low: float, hi
     for bottom in np.linspace(lowest, min(lowest, -0.5) / 3, 13):
         for top in highest * CUTS[::2]:
             begin, end = index_range(float(bottom), float(top))
-            table, scale, zero_point = gelu_table(begin, end, kind)
-            index = np.rint(np.clip((centres - begin) * 255 / (end - begin), 0, 255)).astype(np.int64)
-            loss = float((counts * ((table[index].astype(np.float64) - zero_point) * scale - exact) ** 2).sum())
+            table = gelu_table(begin, end, kind)
+            found_bytes = table.entries[to_entry((centres - table.low) / table.step)].astype(np.float64)
+            loss = float((counts * ((found_bytes - table.zero_point) * table.scale - exact) ** 2).sum())
             if loss < best:
                 best, found = loss, (begin, end)
     return np.array(found)[:, None]

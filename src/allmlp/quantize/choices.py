@@ -22,7 +22,7 @@ class Choices:
     calibration: Calibration = "mse"
     migrate: float = 0.5
     fit: bool = True
-    headroom: float = 1.2
+    headroom: float = 1.4
     activations: Literal["static", "dynamic"] = "static"
 
     def __post_init__(self) -> None:

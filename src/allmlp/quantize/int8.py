@@ -5,9 +5,10 @@
   so its operand has a scale per channel; the others have one scale for the tensor.
 - A sum is a whole number: `acc = Σ (u - zero_point) * w`, exact in int32.
 - Sums become numbers in float32, in this order and with two roundings: `acc * scale + shift`.
-- GELU is a table of 256: the sum becomes an index, `i = round(acc * scale + shift)` cut to [0, 255], ties to even, and
+- GELU is a table of 512: the sum becomes an index, `i = round(acc * scale + shift)` cut to [0, 511], ties to even, and
   `table[i]` is the operand of the next layer. What lies below -4.5 of GELU's argument is 0 to any int8, so the indices
-  begin there at the lowest.
+  begin there at the lowest. From 255 on all entries are the same, or each is one more than the one before, up to 255:
+  GELU is its argument there, and an index with the step of the bytes is the byte, so that nothing is rounded twice.
 - LayerNorm writes `round(y * scale + shift)`, cut to [0, 255]: its own scale and shift with the operand's in them.
 - Residuals, norms and the head are float32.
 
@@ -36,7 +37,7 @@ from allmlp.quantize.exact import activate, turned
 from allmlp.quantize.exact import linear as exact_linear
 from allmlp.quantize.parts import BlockParts, GMLPParts, Linear, MixerParts, Norm, ResMLPParts
 from allmlp.quantize.rounding import compensated
-from allmlp.quantize.tables import TINY, gelu_table, index_range
+from allmlp.quantize.tables import TINY, Table, gelu_table, index_range, to_entry
 
 MIDDLE = 128  # the zero point of operands that have both signs
 
@@ -46,7 +47,7 @@ class Int8Mixer:
     norm1: Norm
     tokens1: Int8Linear
     column_scale: np.ndarray  # (C,) float32
-    tokens_table: np.ndarray  # (256,) uint8
+    tokens_table: np.ndarray  # (512,) uint8
     tokens2: Int8Linear
     norm2: Norm
     channels1: Int8Linear
@@ -120,10 +121,10 @@ def fitted(layer: Linear, operand_scale: float, zero_point: int, operands: np.nd
     return replace(rounded, shift=(rounded.shift + lost).astype(np.float32))
 
 
-def to_index(layer: Int8Linear, low: float, high: float) -> Int8Linear:
-    """The same layer with outputs from `low` to `high` as indices 0 to 255."""
-    step = np.float32((high - low) / 255)
-    return replace(layer, scale=layer.scale / step, shift=(layer.shift - np.float32(low)) / step)
+def to_index(layer: Int8Linear, table: Table) -> Int8Linear:
+    """The same layer with outputs that are indices of the table."""
+    step = np.float32(table.step)
+    return replace(layer, scale=layer.scale / step, shift=(layer.shift - np.float32(table.low)) / step)
 
 
 def operand(norm: Norm, scale: np.ndarray | float, centre: np.ndarray | float = 0.0) -> Norm:
@@ -176,16 +177,16 @@ def _mlp(first: tuple[Linear, float], second: Linear, arguments: tuple[float, fl
          exact_first: Linear) -> tuple[Int8Linear, np.ndarray, Int8Linear, tuple[np.ndarray, np.ndarray] | None]:
     """Two layers with GELU between them: the first for indices, its table, the second; and what comes out for `seen`,
     exactly and in int8. `first`: the layer as it meets the operand, and the operand's scale."""
-    low, high = index_range(*arguments)
-    table, scale, zero_point = gelu_table(low, high, kind)
+    table = gelu_table(*index_range(*arguments), kind)
+    entries, scale, zero_point = table.entries, table.scale, table.zero_point
     if seen is None:
-        return (to_index(linear(*first, MIDDLE), low, high), table, linear(second, scale, zero_point), None)
+        return to_index(linear(*first, MIDDLE), table), entries, linear(second, scale, zero_point), None
     inner = exact_linear(seen.exact, exact_first)
-    one = to_index(fitted(*first, MIDDLE, seen.operands, inner, seen.scale), low, high)
-    hidden = table[to_byte(approximate_sums(seen.operands, one) * one.scale * seen.scale + one.shift)]
+    one = to_index(fitted(*first, MIDDLE, seen.operands, inner, seen.scale), table)
+    hidden = entries[to_entry(approximate_sums(seen.operands, one) * one.scale * seen.scale + one.shift)]
     outer = exact_linear(activate(inner, kind), second)
     two = fitted(second, scale, zero_point, hidden, outer)
-    return one, table, two, (outer, apply(hidden, two, approximate_sums))
+    return one, entries, two, (outer, apply(hidden, two, approximate_sums))
 
 
 def _mixer(block: MixerParts, ranges: BlockRanges, choices: Choices, sample: Sample | None, left: Left

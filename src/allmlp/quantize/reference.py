@@ -13,7 +13,7 @@ from allmlp.quantize.dynamic import DynamicGMLP, DynamicMixer, DynamicResMLP
 from allmlp.quantize.int8 import Int8GMLP, Int8Mixer, Int8ResMLP
 from allmlp.quantize.network import Int8Network, QuantisedBlock
 from allmlp.quantize.parts import PIXEL_CENTRE, GMLPParts, MixerParts, ResMLPParts
-from allmlp.quantize.tables import gelu
+from allmlp.quantize.tables import gelu, to_entry
 
 
 def mix_tokens(x_SC: Floats, block: QuantisedBlock, sums: Sums = accumulate) -> Floats:
@@ -24,7 +24,7 @@ def mix_tokens(x_SC: Floats, block: QuantisedBlock, sums: Sums = accumulate) -> 
     operand_CS = to_byte(normalise(x_SC, block.norm1)).swapaxes(-1, -2)
     if isinstance(block, Int8Mixer):
         scaled = sums(operand_CS, block.tokens1).astype(np.float32) * block.tokens1.scale * block.column_scale[:, None]
-        hidden = block.tokens_table[to_byte(scaled + block.tokens1.shift)]
+        hidden = block.tokens_table[to_entry(scaled + block.tokens1.shift)]
         return x_SC + apply(hidden, block.tokens2, sums).swapaxes(-1, -2)
     scaled = sums(operand_CS, block.tokens).astype(np.float32) * block.tokens.scale * block.column_scale[:, None]
     return x_SC + (scaled.swapaxes(-1, -2) + block.shift)
@@ -36,7 +36,7 @@ def mix_channels(x_SC: Floats, block: QuantisedBlock, sums: Sums = accumulate) -
         return dynamic.mix_channels(x_SC, block, sums)
     assert isinstance(block, Int8Mixer | Int8ResMLP)
     operand_SC = to_byte(normalise(x_SC, block.norm2))
-    hidden = block.channels_table[to_byte(apply(operand_SC, block.channels1, sums))]
+    hidden = block.channels_table[to_entry(apply(operand_SC, block.channels1, sums))]
     return x_SC + apply(hidden, block.channels2, sums)
 
 
