@@ -127,7 +127,7 @@ INLINE __m512i look_up(__m512i index, const uint8_t* table) {
 // none, since min gives its second operand then, and becomes 0.
 template <bool fits>
 INLINE __m512i whole(F v) { return _mm512_cvtps_epi32(fits ? v : _mm512_min_ps(_mm512_set1_ps(255), v)); }
-// The bytes of 64 numbers, four lanes of 16 bits at a time from either half, or what a table has for them.
+// The bytes of 64 whole numbers of 16 bits, cut to 0 and 255, or what a table has for them.
 template <bool through_table>
 INLINE __m512i bytes_of(__m512i low, __m512i high, const Gemm* g) {
   const __m512i index = _mm512_packus_epi16(low, high);
