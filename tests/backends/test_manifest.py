@@ -1,7 +1,9 @@
 """An exported folder from somebody else: what its manifest may say, and what may lie beside it."""
 
 import json
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +141,14 @@ def test_a_link_out_of_the_folder_is_not_followed(name: str, folder: Path):
     (folder / name).symlink_to(folder.parent / name)
     with pytest.raises(BadCheckpoint, match="leads out of its folder"):
         load_predictor(folder)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_lies_there_and_is_no_file_is_not_called_missing(make: Callable[[Path], None], folder: Path):
+    (folder / "model.onnx").unlink()
+    make(folder / "model.onnx")
+    with pytest.raises(BadCheckpoint, match=r"model\.onnx: no file; copy"):
+        manifests.check_files(folder, manifests.read(folder), ["model.onnx"])
 
 
 def test_a_folder_that_is_a_link_is_not_entered(folder: Path):

@@ -244,7 +244,8 @@ def check_files(folder: Path, manifest: Manifest, needed: Iterable[str]) -> None
             raise BadCheckpoint(f"{folder / NAME}: names a file outside its folder: {printable(name, 80)}; "
                                 "export the network again")
         if not os.path.isfile(path):
-            raise BadCheckpoint(f"{printable(path)}: missing; copy the whole exported folder, or export the "
+            what = "no file" if os.path.lexists(path) else "missing"
+            raise BadCheckpoint(f"{printable(path)}: {what}; copy the whole exported folder, or export the "
                                 "network again")
         refuse_link_out(path)
         if any(parent.is_symlink() for parent in path.parents[: len(Path(name).parts) - 1]):
