@@ -166,7 +166,7 @@ def take_rounds(alive: dict[str, Process], threads: int, rounds: int, seconds: f
             while (tries[-1].others_percent or 0.0) > MOST_OTHERS and len(tries) < REPEATS:
                 tries.append(alive[name].burst(seconds))
             found[name].append(min(tries, key=lambda burst: burst.others_percent or 0.0))
-    look_at_peaks()  # JAX has something to do for a while after its answer: two rounds may both begin beside it
+    look_at_peaks()  # JAX is busy for a tenth of a second after it answers: two rounds may both begin so
     return found, peaks
 
 
