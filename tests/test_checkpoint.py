@@ -53,6 +53,22 @@ def test_a_run_folder_stands_for_its_best_checkpoint_else_its_last(model, tmp_pa
     assert checkpoint.find_checkpoint(tmp_path).name == "best.safetensors"
 
 
+def test_an_engines_file_that_is_a_pipe_or_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    path = tmp_path / "model.allmlp"
+    os.mkfifo(path)
+    with pytest.raises(BadCheckpoint, match=r"model\.allmlp: not a regular file"):
+        checkpoint.find_checkpoint(path)
+    path.unlink()
+    path.write_bytes(b"")
+
+    def refuse(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(BadCheckpoint, match=r"model\.allmlp: cannot be read: .*Permission denied"):
+        checkpoint.find_checkpoint(path)
+
+
 def test_the_file_can_be_read_by_others(model, tmp_path):
     umask = os.umask(0o022)
     try:

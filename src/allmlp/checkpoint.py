@@ -24,6 +24,7 @@ from allmlp.files import (
     begins_with,
     load_tensors,
     read_metadata,
+    read_start,
     refuse_link_out,
     save_tensors,
 )
@@ -168,6 +169,7 @@ def find_checkpoint(path: str | os.PathLike) -> Path:
     if begins_with(path, ENGINE_MAGIC):
         raise _exported(path, "a file for the engine")
     if path.suffix == ENGINE_SUFFIX:
+        read_start(path)  # says so if it is a pipe, or may not be read
         raise BadCheckpoint(f"{path}: damaged: does not begin as a file for the engine does; export the network again, "
                             "or get another copy of the file")
     return path

@@ -31,7 +31,8 @@ def stopped():
 
     def run(number: signal.Signals, begun: Callable[[], bool], *arguments: object, **environment: str):
         process = subprocess.Popen([sys.executable, "-m", "allmlp", *map(str, arguments)], stderr=subprocess.PIPE,
-                                   text=True, env={**os.environ, "COLUMNS": "200", **environment})
+                                   text=True, env={**os.environ, "COLUMNS": "200", **environment},
+                                   preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))  # despite nohup
         deadline = time.monotonic() + 60
         while not begun() and time.monotonic() < deadline:
             time.sleep(0.01)

@@ -337,3 +337,10 @@ def test_a_name_that_is_too_long_for_a_file_is_one_line(cli, trained):
     code, _, err = cli("predict", trained, "x" * 300)
     assert code == 2
     assert "no such file, folder or match" in err
+
+
+def test_a_folder_that_may_not_be_read_is_not_called_empty(cli, trained, tmp_path, monkeypatch):
+    assert "no images in this folder" in cli("predict", trained, tmp_path)[2]
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    code, _, err = cli("predict", trained, tmp_path)
+    assert (code, f"{tmp_path}: cannot be read" in err) == (2, True)

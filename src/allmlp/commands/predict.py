@@ -87,7 +87,9 @@ def find_images(patterns: Sequence[str]) -> list[Path]:
         else:
             found = sorted(Path(name) for name in glob.glob(pattern, recursive=True) if os.path.isfile(name))
         if not found:
-            what = "no images in this folder" if os.path.isdir(path) else "no such file, folder or match"
+            what = "no such file, folder or match"
+            if os.path.isdir(path):
+                what = "no images in this folder" if os.access(path, os.R_OK | os.X_OK) else "cannot be read"
             raise BadData(f"{pattern}: {what}; give image files, folders or globs")
         files += found
     return files
