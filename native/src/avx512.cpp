@@ -116,10 +116,16 @@ INLINE void step(Acc& acc, Operand a, Operand b) {
     asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
 }
 // 64 bytes at once through 256 entries: two look-ups of 128, chosen by the highest bit.
-INLINE __m512i look_up(__m512i index, const uint8_t* table) {
-  const __m512i low = _mm512_permutex2var_epi8(_mm512_loadu_si512(table), index, _mm512_loadu_si512(table + 64));
-  const __m512i high =
-      _mm512_permutex2var_epi8(_mm512_loadu_si512(table + 128), index, _mm512_loadu_si512(table + 192));
+struct Table {
+  __m512i part[4];
+};
+INLINE Table own_entries(const uint8_t* table) {
+  return {_mm512_loadu_si512(table), _mm512_loadu_si512(table + 64), _mm512_loadu_si512(table + 128),
+          _mm512_loadu_si512(table + 192)};
+}
+INLINE __m512i look_up(__m512i index, const Table& table) {
+  const __m512i low = _mm512_permutex2var_epi8(table.part[0], index, table.part[1]);
+  const __m512i high = _mm512_permutex2var_epi8(table.part[2], index, table.part[3]);
   return _mm512_mask_blend_epi8(_mm512_movepi8_mask(index), low, high);
 }
 // Rounded to nearest, ties to even; the packing that follows cuts to 0 and 255. What no int32 holds would become the most
@@ -127,24 +133,25 @@ INLINE __m512i look_up(__m512i index, const uint8_t* table) {
 // none, since min gives its second operand then, and becomes 0.
 template <bool fits>
 INLINE __m512i whole(F v) { return _mm512_cvtps_epi32(fits ? v : _mm512_min_ps(_mm512_set1_ps(255), v)); }
-// The bytes of 64 whole numbers of 16 bits, cut to 0 and 255, or what a table has for them.
+// What a table has for 64 whole numbers of 16 bits.
+INLINE __m512i entries_of(__m512i low, __m512i high, bool goes_on, const Table& table) {
+  const __m512i own = _mm512_set1_epi16(goes_on ? kOwnEntries - 1 : INT16_MAX);  // nothing is beyond the latter
+  const __m512i beyond = _mm512_packus_epi16(_mm512_subs_epi16(low, own), _mm512_subs_epi16(high, own));
+  return _mm512_adds_epu8(look_up(_mm512_packus_epi16(low, high), table), beyond);
+}
+// The bytes of them, cut to 0 and 255, or what a table has.
 template <bool through_table>
 INLINE __m512i bytes_of(__m512i low, __m512i high, const Gemm* g) {
-  const __m512i index = _mm512_packus_epi16(low, high);
-  if (!through_table) return index;
-  const __m512i own = _mm512_set1_epi16(g->goes_on ? kOwnEntries - 1 : INT16_MAX);  // nothing is beyond the latter
-  const __m512i beyond = _mm512_packus_epi16(_mm512_subs_epi16(low, own), _mm512_subs_epi16(high, own));
-  return _mm512_adds_epu8(look_up(index, g->table), beyond);
+  if constexpr (through_table) return entries_of(low, high, g->goes_on, own_entries(g->table));
+  return _mm512_packus_epi16(low, high);
 }
-// Packing works within each quarter of a register: these put the parts into their order.
-template <int count, bool through_table>
-INLINE __m512i bytes_of_rows(F (*v)[2], const Gemm* g) {
-  constexpr bool fits = through_table;
-  const F* other = v[count - 1];
-  const __m512i first = _mm512_packs_epi32(whole<fits>(v[0][0]), whole<fits>(v[0][1]));
-  const __m512i second = count == 2 ? _mm512_packs_epi32(whole<fits>(other[0]), whole<fits>(other[1])) : first;
-  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  return _mm512_permutexvar_epi32(order, bytes_of<through_table>(first, second, g));
+// Packing works within each quarter of a register: these put the parts into their order, and one or two rows where they
+// belong.
+template <int count>
+INLINE void put_packed_rows(char* out, int64_t stride, __m512i bytes) {
+  bytes = _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), bytes);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_castsi512_si256(bytes));
+  if (count == 2) _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + stride), _mm512_extracti64x4_epi64(bytes, 1));
 }
 template <bool through_table>
 INLINE __m512i bytes_of_group(const F* v, const Gemm* g) {
@@ -157,9 +164,49 @@ INLINE __m512i bytes_of_group(const F* v, const Gemm* g) {
 #define PUTS_ROWS_TOGETHER
 template <int count, bool through_table>
 INLINE void put_rows(char* out, int64_t stride, F (*v)[2], const Gemm* g) {
-  const __m512i bytes = bytes_of_rows<count, through_table>(v, g);
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_castsi512_si256(bytes));
-  if (count == 2) _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + stride), _mm512_extracti64x4_epi64(bytes, 1));
+  constexpr bool fits = through_table;
+  const F* other = v[count - 1];
+  const __m512i first = _mm512_packs_epi32(whole<fits>(v[0][0]), whole<fits>(v[0][1]));
+  const __m512i second = count == 2 ? _mm512_packs_epi32(whole<fits>(other[0]), whole<fits>(other[1])) : first;
+  put_packed_rows<count>(out, stride, bytes_of<through_table>(first, second, g));
+}
+// Two sums' whole numbers of 16 bits, which stand in the lower halves of floats, as packing would order them.
+alignas(64) constexpr int16_t kLowerHalves[32] = {0,  2,  4,  6,  32, 34, 36, 38, 8,  10, 12, 14, 40, 42, 44, 46,
+                                                  16, 18, 20, 22, 48, 50, 52, 54, 24, 26, 28, 30, 56, 58, 60, 62};
+// With few instructions, and with the table in registers as soon as the first rows have left some: reading it again for each
+// row, the tile's end would delay what the next tile reads.
+#define FINISHES_INDICES
+template <int R, bool floats>
+INLINE void finish_indices(const Gemm& g, I (*sums)[2], int r, int c0) {
+  constexpr int kKeptFrom = 4;  // rows
+  __m512i v[R][2];
+#pragma GCC unroll 2
+  for (int j = 0; j < 2; ++j) {
+    F scale = load(g.column_scale + c0 + j * W), shift = load(g.column_shift + c0 + j * W);
+    HIDE(scale);
+    HIDE(shift);
+#pragma GCC unroll 16
+    for (int i = 0; i < R; ++i) v[i][j] = __m512i(fma(floats ? F(sums[i][j]) : to_float(sums[i][j]), scale, shift));
+  }
+  const bool goes_on = g.goes_on;
+  const __m512i lower = _mm512_load_si512(kLowerHalves);
+  Table table = own_entries(g.table);
+  char* out = static_cast<char*>(g.out) + r * g.out_stride + c0;
+#pragma GCC unroll 16
+  for (int i = 0; i + 2 <= R; i += 2, out += 2 * g.out_stride) {
+    if (i == kKeptFrom) {
+      table = own_entries(g.table);
+#pragma GCC unroll 4
+      for (__m512i& part : table.part) HIDE(part);
+    }
+    const __m512i first = _mm512_permutex2var_epi16(v[i][0], lower, v[i][1]);
+    const __m512i second = _mm512_permutex2var_epi16(v[i + 1][0], lower, v[i + 1][1]);
+    put_packed_rows<2>(out, g.out_stride, entries_of(first, second, goes_on, table));
+  }
+  if constexpr (R % 2) {
+    const __m512i only = _mm512_permutex2var_epi16(v[R - 1][0], lower, v[R - 1][1]);
+    put_packed_rows<1>(out, 0, entries_of(only, only, goes_on, table));
+  }
 }
 INLINE void put_row(char* out, F v0, F v1) {
   F v[1][2] = {{v0, v1}};

@@ -22,15 +22,24 @@ constexpr int bytes_of(Element element) {
 }
 
 // What a product does with its sums before anything else. Vector kernels have what networks need: `plain` with every
-// output and `table` with `add`; in int8 `plain` with `store`, `columns` with all but `panels`, `rows` with `add`,
-// `rows_columns` with `panels` and gated `rows`, `table` with `add`.
+// output and `table` with `add`; in int8 `plain` with `store`, `columns` with `store`, `add` and `gelu`, `rows` with `add`,
+// `rows_columns` with `panels` and gated `rows`, `table` with `add`, `index` with `rows`.
 enum class Form {
   plain,         // v = acc                                          (the bias is where the accumulators start)
   columns,       // v = acc * column_scale[c] + column_shift[c]      (int8, channel mixing)
   rows,          // v = acc * row_scale[r] + row_shift[r]            (int8, second product of token mixing)
   rows_columns,  // v = acc * row_scale[r] * column_scale[c] + row_shift[r]       (int8, first product of token mixing)
   table,         // v = acc * row_scale[r] * column_scale[c] + shift[r][c]        (ResMLP; row_scale may be null)
+  index,         // v = acc * column_scale[c] + column_shift[c] - kWholeNumbers, rounded once, to a whole number (int8,
+                 //     the first product of channel mixing: indices.h)
 };
+
+// Floats of which this is a part have no fraction; kFloatBits are the bits of 2^23, which has none either.
+constexpr float kWholeNumbers = 3 << 22;
+constexpr int32_t kFloatBits = 0x4b000000;
+
+// Of all that Form::index can give: anything below 2^22, or what 16 bits hold, or that and `acc` as floats' bits.
+enum class Reach { any, words, floats };
 
 enum class Output {
   store,     // x[r][c] = v
@@ -61,6 +70,7 @@ struct Gemm {
   int64_t shift_stride = 0;      // floats
   Output output = Output::store;
   int gelu = 0;                      // 0 erf, 1 tanh
+  Reach reach = Reach::any;          // Form::index
   const uint8_t* table = nullptr;    // int8: round(v), cut to 0..511, goes through these; an int32 must hold v
   bool goes_on = false;              // as the table
   const float* gate = nullptr;       // Output::rows: multiply instead of GELU; in int8 then add out_shift

@@ -102,7 +102,7 @@ Network::Block Network::read_block(Reader& reader, const BlockHeader& h) {
     block.tokens1 = reader.rows(over_tokens, token_hidden, tokens_, zero[0]);
     if (int8_tokens) {
       block.column_scale = reader.floats(width, padded_width_);
-      block.tokens_table = reader.table(block.tokens1, tokens_, &block.column_scale);
+      block.tokens_table = reader.table(block.tokens1, tokens_, block.column_scale);
     }
     block.tokens2 = reader.rows(over_tokens, tokens_, token_hidden, zero[1]);
     multiply_adds_of(over_tokens.precision) += 2 * tokens * width * token_hidden;
@@ -114,7 +114,7 @@ Network::Block Network::read_block(Reader& reader, const BlockHeader& h) {
   }
   block.norm2 = read_norm(reader, h.norm2, h.epsilon2, width);
   block.channels1 = reader.panels(over_channels, int(hidden), width_, zero[2]);
-  if (int8_channels) block.channels_table = reader.table(block.channels1, width_);
+  if (int8_channels) block.channels_table = reader.table_of_indices(block.channels1, int(hidden), width_);
   block.channels2 = reader.panels(over_channels, width_, int(hidden), zero[3]);
   multiply_adds_of(over_channels.precision) += 2 * tokens * width * hidden;
   return block;
@@ -389,7 +389,10 @@ void Network::mix_channels(const Block& block, const NormWeights& next, const Pi
                       kind.rows_stride);
     Gemm g = channel_product(block.channels1, p.own.rows.bytes(), kind.rows_stride, end - begin);
     g.output = Output::rows, g.gelu = int(block.header.gelu);
-    if (block.channels_table.size()) set_table(g, block.channels_table);
+    if (block.channels_table.size()) {
+      g.form = Form::index, g.reach = block.channels1.reach;
+      set_table(g, block.channels_table);
+    }
     g.out = p.own.hidden.bytes(), g.out_stride = kind.hidden_stride;
     kernels.gemm(g);
     Gemm last = channel_product(block.channels2, p.own.hidden.bytes(), kind.hidden_stride, end - begin);

@@ -51,7 +51,7 @@ void transposed(const char* from, int64_t stride, int rows, int64_t lanes, char*
 
 class Packer {
  public:
-  Packer(Source& source, uint64_t offset, const Packing& packing, char* to, int64_t* sums)
+  Packer(Source& source, uint64_t offset, const Packing& packing, char* to, Sums* sums)
       : source_(source), offset_(offset), p_(packing), to_(to), sums_(sums) {
     const int64_t most = kReadBytes / (int64_t(p_.columns) * p_.stored) / p_.group * p_.group;
     strip_ = std::min<int64_t>(p_.inputs, std::max<int64_t>(most, p_.group));
@@ -83,9 +83,9 @@ class Packer {
     if (p_.stored == 1)
       for (int r = 0; r < rows; ++r) {
         const int8_t* row = reinterpret_cast<const int8_t*>(read_.data()) + r * count;
-        int32_t sum = 0;  // of at most 2^20 bytes
-        for (int64_t i = 0; i < count; ++i) sum += row[i];
-        sums_[first + r] += sum;
+        int32_t sum = 0, magnitude = 0;  // of at most 2^20 bytes
+        for (int64_t i = 0; i < count; ++i) sum += row[i], magnitude += row[i] < 0 ? -row[i] : row[i];
+        sums_[first + r].weights += sum, sums_[first + r].magnitudes += magnitude;
       }
     const char* from = read_.data();
     const int64_t lanes = (count + p_.group - 1) / p_.group;
@@ -106,7 +106,7 @@ class Packer {
   uint64_t offset_;
   const Packing& p_;
   char* to_;
-  int64_t* sums_;
+  Sums* sums_;
   int64_t strip_, stride_;  // numbers of a row that are read at once, and the bytes that they take here
   bool as_stored_;
   std::vector<char> read_, kept_;
@@ -114,7 +114,7 @@ class Packer {
 
 }  // namespace
 
-void pack(Source& source, uint64_t offset, const Packing& packing, char* to, int64_t* sums, int threads) {
+void pack(Source& source, uint64_t offset, const Packing& packing, char* to, Sums* sums, int threads) {
   const int64_t pieces = (int64_t(packing.outputs) + packing.columns - 1) / packing.columns;
   if (int64_t(packing.outputs) * packing.inputs * packing.stored < kAlone) threads = 1;
   threads = int(std::min<int64_t>(threads, pieces));

@@ -24,6 +24,11 @@ INLINE void store(float* p, F v) { *reinterpret_cast<LooseF*>(p) = v; }
 INLINE F set1(float v) { return F{} + v; }
 INLINE I set1(int32_t v) { return I{} + v; }
 INLINE F fma(F a, F b, F c) { return a * b + c; }
+#define FMA_ROUNDS_TWICE
+INLINE F fma_once(F a, F b, F c) {  // the product is exact as a double; what the sum loses there is a millionth of a step
+  for (int i = 0; i < W; ++i) a[i] = float(double(a[i]) * double(b[i]) + double(c[i]));
+  return a;
+}
 INLINE F vmin(F a, F b) { return a < b ? a : b; }
 INLINE F vmax(F a, F b) { return a > b ? a : b; }
 INLINE F to_float(I v) { return __builtin_convertvector(v, F); }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "indices.h"
 #include "pack.h"
 
 namespace allmlp {
@@ -11,6 +12,8 @@ namespace {
 constexpr uint64_t kMaxAbout = 64 << 20;
 constexpr uint64_t kMaxRest = 4 << 20;        // bytes between tensors
 constexpr int64_t kMaxInt8Sum = 32768;       // 255 * 128 * this, and as much again from the zero point, fit int32
+constexpr const char* kTooLarge = "sums of an int8 layer that could become too large";
+constexpr double kMostIndex = 1 << 22;       // so that floats that have kWholeNumbers as a part hold it
 constexpr int64_t kMaxActivations = 1 << 26;  // numbers in one layer's activations of one image
 
 void check(bool good, const char* what) {
@@ -25,6 +28,19 @@ void limit(bool good, const char* what) {
 void check_size(uint32_t size, uint32_t most, const char* what) {
   check(size >= 1, what);
   limit(size <= most, what);
+}
+
+// Of numbers, their largest magnitude; infinite if one is none.
+double largest(const Buffer& of) {
+  double most = 0;
+  for (int64_t i = 0; i < of.size() / 4; ++i)
+    most = std::isnan(of.floats()[i]) ? INFINITY : std::max(most, double(std::fabs(of.floats()[i])));
+  return most;
+}
+
+// That no sum of an int8 layer, scaled by `factor` too, can reach `most`.
+void limit_sums(const Linear& layer, int inputs, double factor, double most) {
+  limit(255.0 * 128 * inputs * largest(layer.scale) * factor + largest(layer.shift) < most, kTooLarge);
 }
 
 void check_header(const Header& h, uint64_t size) {
@@ -120,15 +136,24 @@ Buffer Reader::float_panels(int64_t count, int64_t columns, int64_t rows) {
   return result;
 }
 
-Buffer Reader::table(const Linear& layer, int inputs, const Buffer* columns) {
-  const auto largest = [](const Buffer& of) {
-    double most = 0;
-    for (int64_t i = 0; i < of.size() / 4; ++i)
-      most = std::isnan(of.floats()[i]) ? INFINITY : std::max(most, double(std::fabs(of.floats()[i])));
-    return most;
-  };
-  const double sum = 255.0 * 128 * inputs * largest(layer.scale) * (columns ? largest(*columns) : 1) + largest(layer.shift);
-  limit(sum < 2147483648.0, "sums of an int8 layer that could leave 32 bits when they are scaled");
+Buffer Reader::table(const Linear& layer, int inputs, const Buffer& columns) {
+  limit_sums(layer, inputs, largest(columns), 2147483648.0);
+  return entries();
+}
+
+Buffer Reader::table_of_indices(Linear& layer, int outputs, int inputs) {
+  limit_sums(layer, inputs, 1, kMostIndex);
+  std::vector<int64_t> largest(magnitudes_);
+  for (int64_t& each : largest) {
+    limit((zero_point_ + 255) * each < INT32_MAX - kMostStart, kTooLarge);  // on the way
+    each *= std::max(zero_point_, 255 - zero_point_);
+  }
+  layer.reach = to_indices(reinterpret_cast<int32_t*>(layer.start.bytes()), layer.scale.floats(), layer.shift.floats(),
+                           largest.data(), outputs, layer.start.size() / 4);
+  return entries();
+}
+
+Buffer Reader::entries() {
   const TensorEntry entry = next(kEntries);
   Buffer result = arena_.take(kEntries);
   source_.read(entry.offset, result.bytes(), entry.bytes);
@@ -161,13 +186,16 @@ Linear Reader::linear(const Kernels& kernels, int outputs, int inputs, int zero_
   linear.stride = as_rows ? row_stride(int64_t(linear.groups) * group * bytes)
                           : int64_t(linear.groups) * columns * group * bytes;
   linear.weights = arena_.take(linear.stride * linear.outputs);
-  std::vector<int64_t> sums(padded);
+  std::vector<Sums> sums(padded);
   pack(source_, entry.offset, {outputs, inputs, width, element, group, columns, as_rows, linear.stride},
        linear.weights.bytes(), sums.data(), threads_);
   if (stored == Precision::int8) {
     linear.start = arena_.take(padded * 4);
     for (int64_t o = 0; o < padded; ++o)
-      reinterpret_cast<int32_t*>(linear.start.bytes())[o] = int32_t(-zero_point * sums[o]);
+      reinterpret_cast<int32_t*>(linear.start.bytes())[o] = int32_t(-zero_point * sums[o].weights);
+    zero_point_ = zero_point;
+    magnitudes_.clear();
+    for (const Sums& sum : sums) magnitudes_.push_back(sum.magnitudes);
     linear.scale = floats(outputs, padded);
     if (bias) linear.shift = floats(outputs, padded);
   } else if (bias) {

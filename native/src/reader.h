@@ -17,6 +17,7 @@ struct Linear {
   int64_t stride = 0;  // bytes from row to row, or from panel to panel
   int outputs = 0;     // rows, in whole groups; or panels
   int groups = 0;      // length of the sums
+  Reach reach = Reach::any;  // of one made ready for Form::index
 };
 
 class Reader {
@@ -34,9 +35,11 @@ class Reader {
   Buffer floats(int64_t count, int64_t padded, int64_t rows = 1);
   // The same, by panels of `columns` numbers of each row: a panel is one piece of memory.
   Buffer float_panels(int64_t count, int64_t columns, int64_t rows);
-  // The next table, for the sums of a layer of so many inputs, scaled by `columns` too where that is not null. Throws
-  // BadModel where such a sum could leave what an int32 holds, since kernels round it as it is.
-  Buffer table(const Linear& layer, int inputs, const Buffer* columns = nullptr);
+  // The next table, for the sums of a layer of so many inputs, scaled by `columns` too. Throws BadModel where such a sum
+  // could leave what an int32 holds, since kernels round it as it is.
+  Buffer table(const Linear& layer, int inputs, const Buffer& columns);
+  // The same for the layer that was read last, which is made ready for Form::index.
+  Buffer table_of_indices(Linear& layer, int outputs, int inputs);
   // The next tensors: weights [outputs][inputs], in int8 scale [outputs], then bias or shift [outputs].
   Linear rows(const Kernels& kernels, int outputs, int inputs, int zero_point, bool bias = true);
   Linear panels(const Kernels& kernels, int outputs, int inputs, int zero_point);
@@ -45,6 +48,7 @@ class Reader {
 
  private:
   Linear linear(const Kernels& kernels, int outputs, int inputs, int zero_point, bool as_rows, bool bias);
+  Buffer entries();
   TensorEntry next(uint64_t bytes);
   void read_rest();
 
@@ -55,6 +59,8 @@ class Reader {
   std::vector<BlockHeader> blocks_;
   std::vector<TensorEntry> entries_;
   std::string about_;
+  std::vector<int64_t> magnitudes_;  // of the int8 layer read last, those of each output's weights, summed
+  int zero_point_ = 0;               // and what its inputs have
   size_t position_ = 0;
   uint64_t read_ = 0;  // bytes of tensors so far
 };

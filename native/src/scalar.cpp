@@ -49,6 +49,11 @@ float product(const Gemm& g, int r, int panel, int c) {
       const int64_t i = (int64_t(k / group) * kColumns + c) * group + k % group;
       sum += g.weights_are_rows ? int32_t(int8_t(a[k])) * uint8_t(b[i]) : int32_t(uint8_t(a[k])) * int8_t(b[i]);
     }
+    if (g.form == Form::index && g.reach == Reach::floats) {
+      float bits;
+      std::memcpy(&bits, &sum, 4);
+      return bits;
+    }
     return static_cast<float>(sum);
   } else {
     float sum = start ? static_cast<const float*>(start)[at] : 0;
@@ -77,6 +82,7 @@ void gemm(const Gemm& g) {
           case Form::columns: v = v * g.column_scale[column] + g.column_shift[column]; break;
           case Form::rows: v = v * g.row_scale[r] + g.row_shift[r]; break;
           case Form::rows_columns: v = v * g.row_scale[r] * g.column_scale[column] + g.row_shift[r]; break;
+          case Form::index: v = std::fma(v, g.column_scale[column], g.column_shift[column]) - kWholeNumbers; break;
           case Form::table:
             if (g.row_scale) v = v * g.row_scale[r];
             v = v * g.column_scale[column] + g.shift[r * g.shift_stride + column];

@@ -131,6 +131,15 @@ def test_a_run_in_the_way_is_not_overwritten(cli, trained):
     assert (trained / "best.safetensors").read_bytes() == before
 
 
+def test_a_place_that_no_run_can_be_in_is_told_before_any_data_is_read(cli, tmp_path):
+    (tmp_path / "letter.txt").write_text("dear")
+    (tmp_path / "images").mkdir()  # no data, which would be told if it were looked at
+    code, out, err = cli("train", tmp_path / "images", "--output", tmp_path / "letter.txt" / "run")
+    assert (code, out) == (2, "")
+    assert err == (f"allmlp: {tmp_path / 'letter.txt' / 'run'}: nothing can be written into {tmp_path / 'letter.txt'}; "
+                   "choose another --output\n")
+
+
 @pytest.mark.parametrize("overwrite", [[], ["--overwrite"]], ids=["", "overwrite"])
 def test_weights_in_a_folder_that_is_no_run_are_not_written_over(cli, tmp_path, overwrite):
     (tmp_path / "best.safetensors").write_bytes(b"of months")

@@ -116,6 +116,15 @@ def test_what_is_done_to_sums_before_they_are_stored(kernel: dict[str, Any], for
         assert np.allclose(got, expected, rtol=0, atol=1e-4)  # sums of 19 numbers around 1, scaled by up to 4
 
 
+def rounded_once(sums: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """The indices of sums: `native/src/indices.h`, written out."""
+    whole_numbers = 1.5 * 2**23
+    scale, shift = np.maximum(scale, np.float32(2**-24)).astype(np.float64), shift.astype(np.float64)
+    whole = (2 * np.rint((shift - whole_numbers * scale) / 2) + whole_numbers).astype(np.float32).astype(np.float64)
+    start = np.rint((shift + whole_numbers - whole) / scale)
+    return np.rint((sums + start).astype(np.float32).astype(np.float64) * scale + (whole - whole_numbers))
+
+
 @floats
 @pytest.mark.parametrize("form", [0, 1], ids=["erf", "tanh"])
 @pytest.mark.parametrize("output", ["gelu", "rows", "panels"])
@@ -155,7 +164,7 @@ def test_hidden_units_become_the_operand_of_the_next_product(kernel: dict[str, A
 
 @int8
 @pytest.mark.parametrize("last,goes_on", [(None, False), (200, True), (3, True), (254, True)])
-@pytest.mark.parametrize("output,form", [("rows", "columns"), ("panels", "rows_columns")])
+@pytest.mark.parametrize("output,form", [("rows", "index"), ("panels", "rows_columns")])
 def test_int8_hidden_units_go_through_the_table_to_the_bit(kernel: dict[str, Any], output: str, form: str,
                                                            last: int | None, goes_on: bool):
     table = np.random.default_rng(0).integers(0, 256, 512).astype(np.float32)
@@ -168,9 +177,9 @@ def test_int8_hidden_units_go_through_the_table_to_the_bit(kernel: dict[str, Any
         got = run(kernel, a, b, weights_are_rows=output == "panels", form=form, output=output, row_scale=rows,
                   row_shift=row_shift, column_scale=columns * (10 if output == "panels" else 1),
                   column_shift=column_shift, table=table)  # fmt: skip
-        sums = (a.astype(np.float64) @ b).astype(np.float32)
-        index = (sums * columns + column_shift if output == "rows"
-                 else sums * rows[:, None] * (columns * 10).astype(np.float32) + row_shift[:, None])
+        sums = a.astype(np.float64) @ b
+        index = (rounded_once(sums, columns, column_shift) if output == "rows" else
+                 sums.astype(np.float32) * rows[:, None] * (columns * 10).astype(np.float32) + row_shift[:, None])
         assert np.array_equal(got, table[np.rint(np.clip(index, 0, 511)).astype(int)]), size
 
 
@@ -178,12 +187,33 @@ TABLE = np.minimum(np.r_[np.arange(255), np.arange(154, 411)], 255).astype(np.fl
 
 
 @int8
-def test_int8_ties_go_to_even_and_numbers_that_are_none_are_cut(kernel: dict[str, Any]):
-    wanted = np.array([0.5, 1.5, 2.5, 253.5, 254.5, 2e9, -2e9, np.nan, 254.49998, 255.5, 299.5, 1e5], np.float32)
-    columns = len(wanted)
-    got = run(kernel, np.zeros((1, 1), np.float32), np.zeros((1, columns), np.float32), form="columns", output="rows",
-              column_scale=np.ones(columns, np.float32), column_shift=wanted, table=TABLE)
-    assert got[0].tolist() == [0, 2, 2, 254, 254, 255, 0, 0, 254, 155, 199, 255]
+@pytest.mark.parametrize("shift,expected", [
+    ([0, 0, 0, 190, 191, 192, 236, -63, -64], [0, 2, 2, 254, 254, 155, 199, 0, 0]),
+    ([0, 0, 0, 190, 191, 4e4, 1e5, -4e4, -4e6], [0, 2, 2, 254, 254, 255, 255, 0, 0]),  # 16 bits do not hold these
+])
+def test_int8_ties_go_to_even_and_what_is_beyond_the_table_is_cut(kernel: dict[str, Any], shift: list[float],
+                                                                  expected: list[int]):
+    halves = np.array([[1, 3, 5, 127, 127, 127, 127, 1, 127]], np.float32)
+    got = run(kernel, np.ones((1, 1), np.float32), halves, form="index", output="rows", table=TABLE,
+              column_scale=np.full(9, 0.5, np.float32), column_shift=np.array(shift, np.float32))
+    assert got[0].tolist() == expected
+
+
+@int8
+def test_int8_indices_are_rounded_once_whatever_their_sums_reach(kernel: dict[str, Any]):
+    table = np.minimum(np.arange(512), 255).astype(np.float32)
+    random = np.random.default_rng(0)
+    for inner, least, most in [(4, 1e-3, 0.05), (300, 1e-5, 1e-3), (2000, 1e-6, 1e-4), (3, 1e-9, 2e-8), (9, 0.1, 3)]:
+        values, weights = random.integers(0, 256, (15, inner)), random.integers(-128, 128, (inner, 41))
+        scale, shift = np.geomspace(least, most, 41).astype(np.float32), random.uniform(0, 255, 41).astype(np.float32)
+        start = np.rint(random.standard_normal(41) * 1000)
+        got = run(kernel, values.astype(np.float32), weights.astype(np.float32), form="index", output="rows", table=table,
+                  column_start=start.astype(np.float32), column_scale=scale, column_shift=shift)  # fmt: skip
+        sums = values.astype(np.float64) @ weights + start
+        index = rounded_once(sums, scale, shift)
+        assert np.array_equal(got, np.clip(index, 0, 255)), inner
+        # One step of the sums is what whole numbers lose of a shift, and tiny scales are raised to 2^-24.
+        assert (np.abs(index - (sums * scale + shift)) <= 0.5 + scale / 2 + np.abs(sums) * 2**-24 + 1e-5).all()
 
 
 @int8

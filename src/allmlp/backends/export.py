@@ -240,10 +240,10 @@ def check_place(target: Path, overwrite: bool) -> None:
         if target.is_symlink():
             raise CannotWrite(f"{target}: a link to nothing; choose another --output, or remove it")
         return
-    if not overwrite:
-        raise CannotWrite(f"{target}: exists; choose another --output, or --overwrite to replace an export there")
     if not manifests.is_export(target):
-        raise CannotWrite(f"{target}: no exported folder, so not replaced; choose another --output")
+        raise CannotWrite(f"{target}: exists and is no exported folder, so not replaced; choose another --output")
+    if not overwrite:
+        raise CannotWrite(f"{target}: exists; choose another --output, or --overwrite to replace the export there")
     try:
         foreign = manifests.unlisted(target, manifests.read(target))
     except BadCheckpoint:

@@ -17,6 +17,7 @@ from allmlp.commands.threads import set_threads
 from allmlp.data import canonical, data_folder, kind_of, short_name
 from allmlp.data.dataset import Data
 from allmlp.errors import AllMLPError, BadCheckpoint, BadData, BadImage, BadSetting
+from allmlp.files import check_parent
 from allmlp.models.config import ModelConfig
 from allmlp.models.variants import VARIANTS, model_config
 from allmlp.recipe import Recipe
@@ -112,6 +113,9 @@ def new_run(options: argparse.Namespace) -> Plan:
         find(options.recipe)  # a wrong name is told before anything is read
     if options.model:
         named_config(options.model, options.image_size)
+    place = Path(options.output or "runs")
+    if not os.path.isfile(place) and not options.show_recipe:
+        check_parent(place / "recipe.json", place, "another --output")  # before any data is read
     source = source_of(options)
     data = open_source(options, source)
     if options.task is not None and options.task != data.task:

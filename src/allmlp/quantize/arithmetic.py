@@ -8,6 +8,8 @@ import numpy as np
 from allmlp.quantize.parts import Norm
 
 Floats = np.ndarray
+WHOLE = 1.5 * 2**23  # float32 that this is a part of have no fraction
+LEAST_SCALE = np.float32(2**-24)
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,24 @@ def apply(operand: np.ndarray, layer: Int8Linear,
           sums: Sums = accumulate) -> Floats:
     """Bytes (…, inputs) to the layer's outputs."""
     return sums(operand, layer).astype(np.float32) * layer.scale + layer.shift
+
+
+def indices(operand: np.ndarray, layer: Int8Linear, sums: Sums = accumulate) -> np.ndarray:
+    """Bytes (…, inputs) to the whole numbers that the layer's outputs are rounded to, once, ties to even."""
+    scale, start, whole = index_constants(layer.scale, layer.shift)
+    whole_sums = (sums(operand, layer).astype(np.float64) + start).astype(np.float32)
+    return np.rint(whole_sums.astype(np.float64) * scale + whole)  # the product is exact
+
+
+def index_constants(scale: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`scale`, `start` and `whole` of `round((acc + start) * scale + whole)`, float64 like `scale` and `shift`.
+
+    A whole and an even number make up the shift, to half a step of the sums. (acc + start) is near `WHOLE`, so that the
+    engine's sums can be floats from the beginning (native/src/indices.h)."""
+    scale = np.maximum(scale.astype(np.float32), LEAST_SCALE).astype(np.float64)
+    shift = shift.astype(np.float32).astype(np.float64)
+    whole = (2 * np.rint((shift - WHOLE * scale) / 2) + WHOLE).astype(np.float32).astype(np.float64)
+    return scale, np.rint((shift + WHOLE - whole) / scale), whole - WHOLE
 
 
 def normalise(x_SC: Floats, norm: Norm) -> Floats:

@@ -6,7 +6,8 @@
 - A sum is a whole number: `acc = Σ (u - zero_point) * w`, exact in int32.
 - Sums become numbers in float32, in this order and with two roundings: `acc * scale + shift`.
 - GELU is a table of 512: the sum becomes an index, `i = round(acc * scale + shift)` cut to [0, 511], ties to even, and
-  `table[i]` is the operand of the next layer. What lies below -4.5 of GELU's argument is 0 to any int8, so the indices
+  `table[i]` is the operand of the next layer. Behind a layer over channels this is one rounding: there the shift is made
+  of whole numbers, `round((acc + start) * scale + whole)` (`arithmetic.index_constants`), so that little is left to do. What lies below -4.5 of GELU's argument is 0 to any int8, so the indices
   begin there at the lowest. From 255 on all entries are the same, or each is one more than the one before, up to 255:
   GELU is its argument there, and an index with the step of the bytes is the byte, so that nothing is rounded twice.
 - LayerNorm writes `round(y * scale + shift)`, cut to [0, 255]: its own scale and shift with the operand's in them.
@@ -30,7 +31,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from allmlp.quantize import exact as floats
-from allmlp.quantize.arithmetic import Int8Linear, apply, approximate_sums, normalise, to_byte
+from allmlp.quantize.arithmetic import Int8Linear, apply, approximate_sums, index_constants, normalise, to_byte
 from allmlp.quantize.calibrate import BlockRanges
 from allmlp.quantize.choices import Choices
 from allmlp.quantize.exact import activate, turned
@@ -125,6 +126,12 @@ def to_index(layer: Int8Linear, table: Table) -> Int8Linear:
     """The same layer with outputs that are indices of the table."""
     step = np.float32(table.step)
     return replace(layer, scale=layer.scale / step, shift=(layer.shift - np.float32(table.low)) / step)
+
+
+def counted(layer: Int8Linear) -> Int8Linear:
+    """The same layer for indices, with the shift that its whole numbers make, for whoever adds it in another way."""
+    scale, start, whole = index_constants(layer.scale, layer.shift)
+    return replace(layer, scale=scale.astype(np.float32), shift=(start * scale + whole).astype(np.float32))
 
 
 def operand(norm: Norm, scale: np.ndarray | float, centre: np.ndarray | float = 0.0) -> Norm:
@@ -222,7 +229,7 @@ def _channels(block: MixerParts | ResMLPParts, ranges: BlockRanges, choices: Cho
         sample = Sample(sample.exact + out[0], sample.quantised + out[1])
     if left[1]:
         sample = of_both(sample, lambda x: floats.mix_channels(x, block))
-    return norm2, one, table, two, sample
+    return norm2, counted(one), table, two, sample
 
 
 def centred(layer: Linear, centre: np.ndarray | float) -> Linear:

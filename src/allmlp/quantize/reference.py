@@ -8,7 +8,7 @@ Axes: S tokens, C channels, F hidden, K classes; any axes may stand before. All 
 import numpy as np
 
 from allmlp.quantize import dynamic, exact
-from allmlp.quantize.arithmetic import Floats, Int8Linear, Sums, accumulate, apply, normalise, to_byte
+from allmlp.quantize.arithmetic import Floats, Int8Linear, Sums, accumulate, apply, indices, normalise, to_byte
 from allmlp.quantize.dynamic import DynamicGMLP, DynamicMixer, DynamicResMLP
 from allmlp.quantize.int8 import Int8GMLP, Int8Mixer, Int8ResMLP
 from allmlp.quantize.network import Int8Network, QuantisedBlock
@@ -36,7 +36,7 @@ def mix_channels(x_SC: Floats, block: QuantisedBlock, sums: Sums = accumulate) -
         return dynamic.mix_channels(x_SC, block, sums)
     assert isinstance(block, Int8Mixer | Int8ResMLP)
     operand_SC = to_byte(normalise(x_SC, block.norm2))
-    hidden = block.channels_table[to_entry(apply(operand_SC, block.channels1, sums))]
+    hidden = block.channels_table[to_entry(indices(operand_SC, block.channels1, sums))]
     return x_SC + apply(hidden, block.channels2, sums)
 
 
