@@ -3,7 +3,6 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
-#include <cmath>
 #include <optional>
 #include <stdexcept>
 #include <vector>
@@ -108,23 +107,19 @@ FloatArray gemm(const std::string& level, const std::string& precision, Matrix a
       }
     return floats;
   };
-  const std::vector<float> row_starts = starts(row_start, g.rows);
-  std::vector<float> column_starts = starts(column_start, all_columns);
+  const std::vector<float> row_starts = starts(row_start, g.rows), column_starts = starts(column_start, all_columns);
   if (row_start) g.row_start = row_starts.data();
   if (column_start) g.column_start = column_starts.data();
   const std::vector<float> rs = padded(row_scale, g.rows), rh = padded(row_shift, g.rows);
   std::vector<float> cs = padded(column_scale, all_columns), ch = padded(column_shift, all_columns);
   g.row_scale = row_scale ? rs.data() : nullptr, g.row_shift = rh.data();
+  std::vector<int32_t> whole;
   if (g.form == Form::index) {
-    std::vector<int64_t> largest(columns);
-    for (int64_t k = 0; k < inner; ++k)
-      for (int64_t c = 0; c < columns; ++c) largest[c] += int64_t(255 * std::fabs(b.data()[k * columns + c]));
-    std::vector<int32_t> whole(all_columns);
+    whole.resize(all_columns);
     std::memcpy(whole.data(), column_starts.data(), whole.size() * 4);
-    for (int64_t c = 0; c < columns; ++c) largest[c] += std::abs(int64_t(whole[c]));
+    const std::vector<int64_t> largest = largest_sums(b.data(), inner, columns, whole.data());
     g.reach = to_indices(whole.data(), cs.data(), ch.data(), largest.data(), columns, all_columns);
-    std::memcpy(column_starts.data(), whole.data(), whole.size() * 4);
-    g.column_start = column_starts.data();
+    g.column_start = whole.data();
   }
   g.column_scale = cs.data(), g.column_shift = ch.data();
   Buffer shifts, gates;

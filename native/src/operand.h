@@ -1,6 +1,10 @@
 // One number of an operand, in whatever way the kernels store it: for packing weights and for tests.
 #pragma once
 
+#include <cmath>
+#include <cstdlib>
+#include <vector>
+
 #include "element.h"
 #include "kernels.h"
 
@@ -47,6 +51,14 @@ inline float get(Element element, const char* at) {
       return value;
     }
   }
+}
+
+// The largest sums that bytes times weights [inner][columns] can have, with where they start.
+inline std::vector<int64_t> largest_sums(const float* weights, int64_t inner, int64_t columns, const int32_t* starts) {
+  std::vector<int64_t> largest(columns);
+  for (int64_t c = 0; c < columns; ++c) largest[c] = std::abs(int64_t(starts[c]));
+  for (int64_t i = 0; i < inner * columns; ++i) largest[i % columns] += 255 * int64_t(std::fabs(weights[i]));
+  return largest;
 }
 
 }  // namespace allmlp

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "../src/buffer.h"
+#include "../src/indices.h"
 #include "../src/operand.h"
 #include "../src/table.h"
 
@@ -61,6 +62,10 @@ Data data_of(Precision precision, const Product& p, int rows, int inner, int col
     d.column_scale = numbers(columns, 3e-5f / std::sqrt(float(inner)), 3e-4f / std::sqrt(float(inner)));
     d.column_shift = numbers(columns, -1, 1);
   }
+  if (p.form == Form::index) {  // beyond what 16 bits hold, and within
+    const float most = (rows % 2 ? 5.f : 0.05f) / float(inner);
+    d.column_scale = numbers(columns, most / 10, most);
+  }
   for (int i = 0; i < kOwnEntries; ++i) d.table[i] = uint8_t(i * 37 + 11);
   for (int i = kOwnEntries; i < kEntries; ++i) d.table[i] = uint8_t(std::min(255, d.table[i - 1] + rows % 2));
   return d;
@@ -111,7 +116,14 @@ Floats product(const Kernels& k, const Product& p, const Data& d) {
   const Floats starts = padded(p.weights_are_rows ? d.row_start : d.column_start, p.weights_are_rows ? g.rows : all, int8);
   (p.weights_are_rows ? g.row_start : g.column_start) = starts.data();
   const Floats rs = padded(d.row_scale, g.rows), rh = padded(d.row_shift, g.rows);
-  const Floats cs = padded(d.column_scale, all), ch = padded(d.column_shift, all);
+  Floats cs = padded(d.column_scale, all), ch = padded(d.column_shift, all);
+  std::vector<int32_t> whole(all);
+  if (p.form == Form::index) {
+    std::memcpy(whole.data(), starts.data(), whole.size() * 4);
+    const std::vector<int64_t> largest = largest_sums(d.b.data(), d.inner, d.columns, whole.data());
+    g.reach = to_indices(whole.data(), cs.data(), ch.data(), largest.data(), d.columns, all);
+    g.column_start = whole.data();
+  }
   g.row_scale = rs.data(), g.row_shift = rh.data(), g.column_scale = cs.data(), g.column_shift = ch.data();
   const Floats shift = widened(d.shift, d.rows, d.columns, g.rows, all);
   Floats gate = widened(d.gate, d.rows, d.columns, g.rows, all);
@@ -179,7 +191,7 @@ int64_t wrong(const Floats& got, const Floats& expected, float absolute, float r
 std::vector<Product> products(Precision precision) {
   if (precision == Precision::int8)
     return {{Form::plain, Output::store, false, false},     {Form::plain, Output::store, true, false},
-            {Form::columns, Output::rows, false, false},    {Form::columns, Output::add, false, false},
+            {Form::index, Output::rows, false, false},      {Form::columns, Output::add, false, false},
             {Form::columns, Output::store, false, false},   {Form::columns, Output::gelu, false, false},
             {Form::rows, Output::add, true, false},         {Form::table, Output::add, true, false},
             {Form::rows_columns, Output::panels, true, false}, {Form::rows_columns, Output::rows, true, true}};

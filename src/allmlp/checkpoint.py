@@ -161,8 +161,8 @@ def find_checkpoint(path: str | os.PathLike) -> Path:
         if found is None and (path / EXPORT_MANIFEST).is_file():
             raise _exported(path, "an export")
         if found is None:
-            raise BadCheckpoint(f"{path}: a folder without {' or '.join(CHECKPOINT_NAMES)}, as a run has, and without an "
-                                f"export's {EXPORT_MANIFEST}; give a run folder, or what an export wrote, whole")
+            raise BadCheckpoint(f"{path}: a folder without {' or '.join(CHECKPOINT_NAMES)}, as a run has, and without "
+                                f"an export's {EXPORT_MANIFEST}; give a run folder, or what an export wrote, whole")
         refuse_link_out(found)
         return found
     if not os.path.exists(path):

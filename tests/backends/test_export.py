@@ -233,7 +233,7 @@ def test_only_an_export_is_replaced_and_only_when_asked(tmp_path: Path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     for overwrite in (False, True):  # it does not help to say --overwrite, so it is not advised either
-        with pytest.raises(CannotWrite, match="exists and is no exported folder, so not replaced; choose another --outp"):
+        with pytest.raises(CannotWrite, match="exists and is no exported folder, so not replaced; choose another"):
             exported(network(), tmp_path / "mine", Wish("onnx"), overwrite=overwrite)
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
 

@@ -44,7 +44,7 @@ def objects() -> dict[str, list[str]]:
                             ("neon_i8mm", ["-O3", "-DI8MM", *([I8MM] if int8 else [])])):  # fmt: skip
             kernel = f"{name}_{precision}"
             kernels[kernel] = [name.removesuffix("_i8mm"), f"-DPRECISION={number}", f"-DKERNELS={kernel}", *flags]
-    others = ("scalar", "cpu", "crc", "table", "network", "pack", "reader", "threads")
+    others = ("scalar", "cpu", "crc", "indices", "table", "network", "pack", "reader", "threads")
     return kernels | {name: [name, "-O2"] for name in (*others, *(f"../tools/{name}" for name in PROGRAMS))}
 
 

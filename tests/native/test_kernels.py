@@ -207,8 +207,8 @@ def test_int8_indices_are_rounded_once_whatever_their_sums_reach(kernel: dict[st
         values, weights = random.integers(0, 256, (15, inner)), random.integers(-128, 128, (inner, 41))
         scale, shift = np.geomspace(least, most, 41).astype(np.float32), random.uniform(0, 255, 41).astype(np.float32)
         start = np.rint(random.standard_normal(41) * 1000)
-        got = run(kernel, values.astype(np.float32), weights.astype(np.float32), form="index", output="rows", table=table,
-                  column_start=start.astype(np.float32), column_scale=scale, column_shift=shift)  # fmt: skip
+        got = run(kernel, values.astype(np.float32), weights.astype(np.float32), form="index", output="rows",
+                  column_start=start.astype(np.float32), column_scale=scale, column_shift=shift, table=table)
         sums = values.astype(np.float64) @ weights + start
         index = rounded_once(sums, scale, shift)
         assert np.array_equal(got, np.clip(index, 0, 255)), inner

@@ -6,10 +6,11 @@
 - A sum is a whole number: `acc = Σ (u - zero_point) * w`, exact in int32.
 - Sums become numbers in float32, in this order and with two roundings: `acc * scale + shift`.
 - GELU is a table of 512: the sum becomes an index, `i = round(acc * scale + shift)` cut to [0, 511], ties to even, and
-  `table[i]` is the operand of the next layer. Behind a layer over channels this is one rounding: there the shift is made
-  of whole numbers, `round((acc + start) * scale + whole)` (`arithmetic.index_constants`), so that little is left to do. What lies below -4.5 of GELU's argument is 0 to any int8, so the indices
-  begin there at the lowest. From 255 on all entries are the same, or each is one more than the one before, up to 255:
-  GELU is its argument there, and an index with the step of the bytes is the byte, so that nothing is rounded twice.
+  `table[i]` is the operand of the next layer. Behind a layer over channels that is one rounding: there the shift is of
+  whole numbers, `round((acc + start) * scale + whole)` (`arithmetic.index_constants`), so that little is left to do.
+  What lies below -4.5 of GELU's argument is 0 to any int8, so the indices begin there at the lowest. From 255 on all
+  entries are the same, or each is one more than the one before, up to 255: GELU is its argument there, and an index
+  with the step of the bytes is the byte, so that nothing is rounded twice.
 - LayerNorm writes `round(y * scale + shift)`, cut to [0, 255]: its own scale and shift with the operand's in them.
 - Residuals, norms and the head are float32.
 

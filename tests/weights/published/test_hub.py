@@ -156,7 +156,7 @@ def test_a_config_without_end_is_not_read(folder):
 
 def test_a_folder_without_weights_is_no_folder_of_weights(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(BadCheckpoint, match="a folder without best.safetensors or last.safetensors, .* without an export's manifest.json; give"):
+    with pytest.raises(BadCheckpoint, match="without best.safetensors or last.safetensors, .* an export.s manifest"):
         allmlp.load(tmp_path)
 
 
