@@ -143,6 +143,7 @@ Buffer Reader::table(const Linear& layer, int inputs, const Buffer& columns) {
 
 Buffer Reader::table_of_indices(Linear& layer, int outputs, int inputs) {
   limit_sums(layer, inputs, 1, kMostIndex);
+  for (int o = 0; o < outputs; ++o) check(layer.scale.floats()[o] >= 0, "a negative scale of int8");
   std::vector<int64_t> largest(magnitudes_);
   for (int64_t& each : largest) {
     limit((zero_point_ + 255) * each < INT32_MAX - kMostStart, kTooLarge);  // on the way

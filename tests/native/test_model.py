@@ -272,13 +272,13 @@ def test_sums_too_long_for_int8_are_refused_in_the_layers_that_are_int8(tmp_path
 @pytest.mark.parametrize("tensor,from_end,change,message", [
     *((tensor, 4, struct.pack("<f", number), "could become too large")
       for tensor in (6, 7, 8, 16, 17) for number in (1e12, -1e12, np.inf, np.nan)),
+    (16, 4, struct.pack("<f", -1e-3), "damaged: a negative scale of int8"),
     *((tensor, 512 - entry, b"\x07", "damaged: a table of int8") for tensor in (9, 18) for entry in (256, 300, 511)),
 ])  # fmt: skip
 def test_what_int8_could_not_compute_with_is_refused(tensor: int, from_end: int, change: bytes, message: str,
                                                      tmp_path: Path):
     content = bytearray(made("int8", tmp_path / "m"))
-    offset, size = ENTRY.unpack_from(content, HEADER.size + 3 * BLOCK.size + tensor * ENTRY.size)
-    at = offset + size - from_end
+    at = sum(ENTRY.unpack_from(content, HEADER.size + 3 * BLOCK.size + tensor * ENTRY.size)) - from_end
     content[at : at + len(change)] = change
     with pytest.raises(allmlp_native.BadModel, match=message):
         allmlp_native.Model(sealed(bytes(content)))
