@@ -17,8 +17,7 @@ constexpr int32_t kMostStart = 1 << 25;
 
 // Of a layer with `outputs` outputs, and zeros up to `padded`: to `starts`, where sums begin, what is told above is added;
 // `scales` and `shifts` become what `Form::index` takes. No sum is larger than largest[o], before anything is added to
-// it, and sum * scale + shift must stay below 2^22. No more than kMostStart
-// is added, and where sums become floats, their bits.
+// it, and sum * scale + shift must stay below 2^22. What is added is below kMostStart, but for the bits of floats.
 Reach to_indices(int32_t* starts, float* scales, float* shifts, const int64_t* largest, int64_t outputs, int64_t padded);
 
 }  // namespace allmlp
