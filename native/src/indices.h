@@ -2,9 +2,10 @@
 //
 //   index = round((sum + start) * scale + whole)
 //
-// `start`, a whole number, and `whole`, an even one, make up the layer's shift to half a step of the sums: some 1/30,000 of
-// an index. (sum + start) is near 1.5 * 2^23. Where it stays between 2^23 and 2^24 for any operand, the sums begin with the
-// bits of 2^23 as a float besides, and then are floats that need no conversion. quantize/arithmetic.py has the same.
+// `start`, a whole number, and `whole`, an even one, make up the layer's shift to half a step of the sums: some 1/3,000 of
+// an index in Mixer-S/16, 1/800 in a network of digits. (sum + start) is near 1.5 * 2^23. Where it stays between 2^23 and
+// 2^24 for any operand, the sums begin with the bits of 2^23 as a float besides, and then are floats that need no
+// conversion. quantize/arithmetic.py has the same.
 #pragma once
 
 #include <cstdint>
